@@ -1,0 +1,1 @@
+"""From files to checked arrays and back: images, volumes, cases, splits."""

@@ -1,0 +1,136 @@
+"""A data set as a recipe names it: where the files are, how they become tensors, what training draws from them."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+
+from ..errors import InputError
+from ..types import Sample
+from .augment import Augment
+from .preprocess import Preprocess
+from .record import Case, Record, read
+from .sources import NUCLEI, find_cases, find_splits
+from .split import assign
+from .stream import Stream, TrainingSet
+
+
+class Data:
+    """Images with masks.
+
+    root: a folder of images and masks, a CSV of pairs or an nnU-Net raw folder; "nuclei" is the bundled example.
+    labels: the values of the classes in mask files, background first; None for binary masks.
+    mask_threshold: mask values from here on are foreground (for masks stored as JPEG).
+    crop: the side of the random square (cube) that a training example is, or one number an axis; None takes images whole.
+    foreground_rate: the share of training examples whose crop (and slice) is made to hold some foreground.
+    rates, split_seed: how cases are split where the data bring no lists; by patient, by hash, so that adding cases moves none.
+    cache_gb: decoded cases are kept in memory up to this size.
+    """
+
+    def __init__(
+        self,
+        root: str | None = None,
+        preprocess: Preprocess | None = None,
+        augment: Augment | None = None,
+        crop: int | list[int] | None = None,
+        labels: list[int] | None = None,
+        mask_threshold: int | None = None,
+        foreground_rate: float = 0.0,
+        rates: dict[str, float] | None = None,
+        split_seed: int = 0,
+        cache_gb: float = 2.0,
+    ) -> None:
+        self.root, self.preprocess, self.augment = root, preprocess or Preprocess(), augment
+        self.crop, self.labels, self.mask_threshold = crop, labels, mask_threshold
+        self.foreground_rate, self.split_seed = foreground_rate, split_seed
+        self.rates = rates or {"train": 0.7, "val": 0.1, "test": 0.2}
+        self.room = cache_gb * 2**30
+        self._cases: dict[str, list[Case]] = {}
+        self._cache: dict[str, tuple[Tensor, Tensor]] = {}
+
+    @property
+    def path(self) -> Path:
+        if self.root is None:
+            raise InputError("this recipe does not say where the data are; add --data.root FOLDER (images/ and masks/ inside), a CSV of pairs or an nnU-Net raw folder")
+        return NUCLEI if self.root == "nuclei" else Path(self.root)
+
+    def cases(self, split: str) -> list[Case]:
+        """The labelled cases of a split: the data's own lists, or by hash where they bring none."""
+        if not self._cases:
+            self._cases = self.find()
+        if not self._cases.get(split):
+            raise InputError(f"{self.path} has no cases in the split {split!r}; it has {', '.join(f'{k} ({len(v)})' for k, v in self._cases.items())}")
+        return self._cases[split]
+
+    def find(self) -> dict[str, list[Case]]:
+        labelled = {name: [c for c in cases if c.mask is not None] for name, cases in find_splits(self.path).items()}
+        if not labelled:
+            return assign([c for c in find_cases(self.path, None) if c.mask is not None], self.rates, self.split_seed)
+        if "val" not in labelled and labelled.get("train"):
+            rate = self.rates.get("val", 0.1)
+            labelled |= assign(labelled["train"], {"train": 1 - rate, "val": rate}, self.split_seed)
+        return labelled
+
+    def read(self, case: Case) -> Record:
+        return read(case, self.labels, self.mask_threshold)
+
+    def sample(self, record: Record) -> Sample:
+        """{"image": (n, c, *s), "mask": (n, 1, *s)} of a labelled case, as the network sees it."""
+        return {"image": self.preprocess.image(record), "mask": self.preprocess.mask(record)}
+
+    def stream(self, batch: int, total: int, seed: int, start: int = 0, rank: int = 0, world: int = 1, workers: int = 0) -> DataLoader:
+        """The training batches `start` .. `total` - 1 of process `rank` of `world`."""
+        cases = self.cases("train")
+        stream = Stream(len(cases), batch, total, seed, start, rank, world)
+        return DataLoader(TrainingSet(self.draw), batch_sampler=stream, num_workers=workers, persistent_workers=workers > 0)
+
+    def draw(self, index: int, seed: int) -> Sample:
+        """Training example of case `index`: {"image": (c, *s), "mask": (1, *s)}; slice, crop and augmentation follow from `seed`."""
+        images, masks = self.loaded(self.cases("train")[index])
+        random = np.random.default_rng(seed)
+        centre = None
+        if random.random() < self.foreground_rate and bool(masks.any()):
+            inside = masks.nonzero()
+            centre = inside[random.integers(len(inside))].tolist()  # (n, 0, *s)
+        row = centre[0] if centre else int(random.integers(len(images)))
+        image, mask = images[row], masks[row]
+        if self.crop is not None:
+            image, mask = self.cropped(image, mask, centre[2:] if centre else None, random)
+        if self.augment is not None:
+            image, mask = self.augment(image, mask, int(random.integers(2**32)))
+        return {"image": image.contiguous(), "mask": mask.contiguous()}
+
+    def cropped(self, image: Tensor, mask: Tensor, centre: list[int] | None, random: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """A random window, around `centre` where one is given; smaller images are mirrored to the window's size."""
+        space = image.shape[1:]
+        size = [self.crop] * len(space) if isinstance(self.crop, int) else list(self.crop or ())
+        for axis, (have, want) in enumerate(zip(space, size, strict=True)):
+            if have < want:
+                image, mask = mirrored(image, axis + 1, want), mirrored(mask, axis + 1, want)
+                start = 0
+            elif centre is not None:
+                start = int(np.clip(centre[axis] - random.integers(want), 0, have - want))
+            else:
+                start = int(random.integers(have - want + 1))
+            image, mask = image.narrow(axis + 1, start, want), mask.narrow(axis + 1, start, want)
+        return image, mask
+
+    def loaded(self, case: Case) -> tuple[Tensor, Tensor]:
+        if case.id in self._cache:
+            return self._cache[case.id]
+        sample = self.sample(self.read(case))
+        pair = sample["image"], sample["mask"].to(torch.uint8)
+        size = sum(part.element_size() * part.nelement() for part in pair)
+        if size <= self.room:
+            self._cache[case.id], self.room = pair, self.room - size
+        return pair
+
+
+def mirrored(x: Tensor, axis: int, want: int) -> Tensor:
+    """`x` reflected at its end along an axis until it is `want` long."""
+    have = x.shape[axis]
+    period = torch.cat([torch.arange(have), torch.arange(have - 2, 0, -1)]) if have > 1 else torch.zeros(1, dtype=torch.long)
+    return x.index_select(axis, period[torch.arange(want) % len(period)])

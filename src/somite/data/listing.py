@@ -1,0 +1,83 @@
+"""What the layouts of data sets have in common: files by name, channels in order, tables, lists of ids."""
+
+import csv
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..errors import InputError
+from .record import SUFFIXES, Case, stem, suffix_of
+
+NO_IMAGES = f"has no images in it ({', '.join(SUFFIXES)}; DICOM: convert with dcm2niix)"
+
+
+@dataclass(frozen=True)
+class Source:
+    """All cases of a data set, and its splits as ids, if it brings any."""
+
+    cases: dict[str, Case]
+    splits: dict[str, list[str]] = field(default_factory=dict)
+
+
+def listing(folder: Path) -> list[Path]:
+    """The files in a folder that somite can read, by name; hidden ones are the system's."""
+    files = (path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    return sorted(path for path in files if suffix_of(path))
+
+
+def by_stem(files: Iterable[Path]) -> dict[str, Path]:
+    """Files by name without suffix, which is what a case is called."""
+    named: dict[str, Path] = {}
+    for path in files:
+        other = named.setdefault(stem(path), path)
+        if other != path:
+            raise InputError(f"{other} and {path} have the same name without suffix: rename or remove one")
+    return named
+
+
+def in_order(name: str, parts: Mapping[int, Path], channels: int) -> tuple[Path, ...]:
+    """The files of channels 0, 1, 2 ..., all of which must be there."""
+    if sorted(parts) != list(range(channels)):
+        raise InputError(
+            f"{next(iter(parts.values())).parent / name} has the channels {sorted(parts)} where 0 to {channels - 1} "
+            "were wanted: add the missing files (_0000, _0001 ...)"
+        )
+    return tuple(parts[channel] for channel in range(channels))
+
+
+def read_json(path: Path) -> object:
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path} is not valid JSON ({error}): mend it or remove it") from error
+
+
+def check_splits(path: Path, splits: Mapping[str, Sequence[str]], cases: Mapping[str, Case]) -> None:
+    """Every id of a split has files, and stands in one split only, once."""
+    home: dict[str, str] = {}
+    for name, ids in splits.items():
+        for i in ids:
+            if i not in cases:
+                raise InputError(f"{path} lists {i!r} in {name} but no such case exists: add its files or drop the id")
+            if i in home:
+                raise InputError(f"{path} lists {i!r} in {home[i]} and again in {name}: keep it in one")
+            home[i] = name
+
+
+def rows(path: Path, needed: tuple[str, ...]) -> list[dict[str, str]]:
+    """The rows of a CSV table that has the needed columns."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            table = csv.DictReader(file, skipinitialspace=True)
+            found = [{str(k).strip(): str(v or "").strip() for k, v in row.items()} for row in table]
+            columns = [name.strip() for name in table.fieldnames or []]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not a CSV table in UTF-8 ({error}): save it as one") from error
+    missing = [name for name in needed if name not in columns]
+    if missing:
+        raise InputError(
+            f"{path} lacks the column {missing[0]!r} (it has: {', '.join(columns) or 'none'}): "
+            "name the columns in the first line, separated by commas"
+        )
+    return found

@@ -1,0 +1,145 @@
+"""Volumes: NIfTI files with their geometry.
+
+Geometry is carried as the header of the file that was read and never recomputed, so that what is written lies where the
+input lay, bit for bit: affine, sform and qform with their codes and quaternions, pixdim, units.
+"""
+
+import gzip
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from jaxtyping import Float32, Float64, Int32
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+
+from ..errors import InputError
+from ..files import replacing
+from .images import check_file
+
+SUFFIXES = (".nii", ".nii.gz")
+_DAMAGE = (OSError, EOFError, ValueError, OverflowError, zlib.error, struct.error, ImageFileError, HeaderDataError)
+_MM = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
+_IDENTIFYING = ("descrip", "aux_file", "db_name", "intent_name")  # free text that may name a patient
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where a volume lies in space: the header of its file."""
+
+    header: nib.Nifti1Header
+
+    @property
+    def affine(self) -> Float64[np.ndarray, "4 4"]:
+        """From voxel indices to millimetres (or the header's own unit)."""
+        return self.header.get_best_affine()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(int(n) for n in self.header.get_data_shape()[:3])
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        scale = _MM[self.header.get_xyzt_units()[0]]
+        x, y, z = (float(size) * scale for size in nib.affines.voxel_sizes(self.affine))
+        return x, y, z
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A volume in memory, in the units of the file (Hounsfield units for CT)."""
+
+    array: Float32[np.ndarray, "c x y z"]
+    geometry: Geometry
+
+
+def read_volume(path: str | Path) -> Volume:
+    """A volume as float32 with channels first: the fourth axis of the file, or one channel."""
+    path = Path(path)
+    image = _open(path)
+    array = _values(image, path).astype(np.float32)
+    bad = array.size - int(np.isfinite(array).sum())
+    if bad:
+        raise InputError(
+            f"{path} has {bad} voxels that are NaN or infinite: replace them, by 0 or the value of air, and save it"
+        )
+    array = array.reshape(*array.shape[:3], -1)  # axes after the third are singletons but one: checked by _open
+    return Volume(np.ascontiguousarray(np.moveaxis(array, -1, 0)), Geometry(image.header))
+
+
+def read_labels(path: str | Path) -> tuple[Int32[np.ndarray, "x y z"], Geometry]:
+    """The integer labels of a mask volume, and where it lies."""
+    path = Path(path)
+    image = _open(path)
+    values = _values(image, path)
+    if values.size != np.prod(values.shape[:3]):
+        raise InputError(f"{path} is a mask of shape {values.shape}: a mask has one channel, of integer labels")
+    values = values.reshape(values.shape[:3])
+    whole = np.rint(values)
+    off = np.abs(values - whole).max()  # scl_slope rounds: hence a tolerance
+    if not np.isfinite(off) or off > 1e-3 or whole.min() < 0:
+        raise InputError(f"{path} is a mask with values that are no labels: save it as integers from 0 (0, 1, 2 ...)")
+    return whole.astype(np.int32), Geometry(image.header)
+
+
+def write_volume(path: str | Path, array: np.ndarray, like: Geometry) -> None:
+    """Write (x, y, z) or (c, x, y, z) where `like` lies: floats as float32, integers as the smallest unsigned type."""
+    if array.shape[-3:] != like.shape or array.ndim not in (3, 4):
+        raise ValueError(f"got shape {array.shape} for a geometry of {like.shape}; the last three must agree")
+    stored = array if array.ndim == 3 else np.moveaxis(array, 0, -1)
+    stored = stored.astype(np.float32 if np.issubdtype(array.dtype, np.floating) else _unsigned(array))
+    header = like.header.copy()
+    header.extensions.clear()
+    for name in _IDENTIFYING:
+        header[name] = b""
+    header["cal_min"] = header["cal_max"] = header["intent_code"] = 0  # they describe the image's values, not these
+    header.set_data_dtype(stored.dtype)
+    header.set_data_shape(stored.shape)
+    header["pixdim"] = like.header["pixdim"]  # set_data_shape resets those after the last axis
+    image = (nib.Nifti2Image if int(header["sizeof_hdr"]) == 540 else nib.Nifti1Image)(stored, None, header)
+    image.header.set_slope_inter(1, 0)
+    with replacing(path) as temporary:
+        nib.save(image, temporary)
+
+
+def _unsigned(array: np.ndarray) -> np.dtype:
+    if array.size and array.min() < 0:
+        raise ValueError(f"labels start at 0, got {array.min()}")
+    return np.min_scalar_type(array.max()) if array.dtype != bool and array.size else np.dtype(np.uint8)
+
+
+def _open(path: Path) -> nib.Nifti1Image:
+    """A NIfTI file whose header makes sense; read whole, since only the end of a gzip file tells damage."""
+    check_file(path)
+    try:
+        raw = path.read_bytes()
+        raw = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
+        if raw[344:348] == b"n+1\x00":
+            image = nib.Nifti1Image.from_bytes(raw)
+        elif raw[4:8] == b"n+2\x00":
+            image = nib.Nifti2Image.from_bytes(raw)
+        else:
+            raise InputError(f"{path} is not a NIfTI file (.nii, .nii.gz): convert it, DICOM with dcm2niix")
+        spatial = image.header.get_best_affine()
+    except InputError:
+        raise
+    except _DAMAGE as error:
+        raise InputError(f"{path} is truncated or damaged ({error}): copy it again from its origin") from error
+    shape = image.shape
+    if len(shape) < 3 or sum(n > 1 for n in shape[3:]) > 1 or 0 in shape:
+        raise InputError(f"{path} has shape {shape}: a volume has three axes, or four of which the last are channels")
+    if not np.isfinite(spatial).all() or abs(np.linalg.det(spatial[:3, :3])) < 1e-12:
+        raise InputError(f"{path} has an affine that maps space to a plane or to NaN: mend its header (spacing, sform)")
+    return image
+
+
+def _values(image: nib.Nifti1Image, path: Path) -> np.ndarray:
+    if image.get_data_dtype().kind not in "iufb":
+        raise InputError(f"{path} holds {image.get_data_dtype()} (colour or complex numbers): save it as numbers")
+    try:
+        return np.asanyarray(image.dataobj)
+    except _DAMAGE as error:
+        raise InputError(f"{path} is truncated or damaged ({error}): copy it again from its origin") from error

@@ -1,0 +1,105 @@
+"""A decoded case <-> the tensors that a network sees."""
+
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..errors import InputError
+from .normalise import Normalise, Unit
+from .record import Record
+
+LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601, what Pillow's convert("L") uses
+
+
+class Preprocess:
+    """Channels, size and brightness; a volume for a 2D network becomes its slices along `axis`.
+
+    A case becomes (n, c, *s): n = 1 for an image or for a volume and a 3D network, n slices for a volume and a 2D network.
+
+    channels: 1 or 3 convert on purpose (grey is repeated, colour becomes luminance); any other number must be the file's.
+    size: None keeps the native size; an integer is the longer side, the aspect kept; a list is the exact size.
+    cubic: bicubic instead of (antialiased) linear resizing of 2D images. Masks are resized to the nearest pixel.
+    """
+
+    def __init__(
+        self,
+        channels: int = 3,
+        size: int | list[int] | None = None,
+        normalise: Normalise | None = None,
+        dims: Literal[2, 3] = 2,
+        axis: int = 2,
+        cubic: bool = False,
+    ) -> None:
+        self.channels, self.size, self.normalise = channels, size, normalise or Unit()
+        self.dims, self.axis, self.cubic = dims, axis, cubic
+
+    def image(self, record: Record) -> Tensor:
+        """(n, c, *s) float32."""
+        image = self.coloured(self.stacked(torch.as_tensor(record.image), record), record.case.id)
+        size = self.target(tuple(image.shape[2:]))
+        if size != tuple(image.shape[2:]):
+            image = self.resized(image, size)
+        return self.normalise(image, record.case.id)
+
+    def mask(self, record: Record) -> Tensor:
+        """(n, 1, *s) int64 label indices."""
+        labels = self.stacked(torch.as_tensor(record.labels.astype(np.int64))[None], record)
+        size = self.target(tuple(labels.shape[2:]))
+        return F.interpolate(labels.double(), size=size, mode="nearest-exact").long()  # double: exact label values
+
+    def restore(self, maps: Tensor, record: Record) -> np.ndarray:
+        """(n, k, *s) at the network's size -> (k, *native) float32."""
+        native = list(record.image.shape[1:])
+        if self.flat(record):
+            plane = native if len(native) == 2 else [n for i, n in enumerate(native) if i != self.axis]
+            maps = F.interpolate(maps, size=plane, mode="bilinear", align_corners=False)
+            stacked = maps[0] if len(native) == 2 else maps.movedim(0, -1).movedim(-1, self.axis + 1)
+        else:
+            stacked = F.interpolate(maps, size=native, mode="trilinear", align_corners=False)[0]
+        return stacked.numpy()
+
+    def flat(self, record: Record) -> bool:
+        """Whether the record is seen as 2D slices."""
+        space = record.image.ndim - 1
+        if self.dims == 3 and space != 3:
+            raise InputError(f"{record.case.id}: a 2D image, but this run works on volumes; give NIfTI volumes or a 2D recipe")
+        return self.dims == 2
+
+    def stacked(self, array: Tensor, record: Record) -> Tensor:
+        """(c, *native) -> (n, c, *s)"""
+        if not self.flat(record) or array.ndim == 3:
+            return array[None]
+        return array.movedim(self.axis + 1, 0)
+
+    def coloured(self, image: Tensor, case: str) -> Tensor:
+        have = image.shape[1]
+        if have == self.channels:
+            return image
+        if have == 1 and self.channels == 3:
+            return image.expand(-1, 3, *image.shape[2:])
+        if have == 3 and self.channels == 1 and image.ndim == 4:
+            return (image * torch.tensor(LUMINANCE).view(1, 3, 1, 1)).sum(1, keepdim=True)
+        raise InputError(
+            f"{case}: the image has {have} channels, but this run takes {self.channels}; "
+            f"give images of {self.channels} channels or train with --data.preprocess.channels {have}"
+        )
+
+    def target(self, space: tuple[int, ...]) -> tuple[int, ...]:
+        match self.size:
+            case None:
+                return space
+            case int():
+                return tuple(max(1, round(n * self.size / max(space))) for n in space)
+            case list():
+                if len(self.size) != len(space):
+                    raise InputError(f"--data.preprocess.size {self.size} has {len(self.size)} numbers for {len(space)} axes")
+                return tuple(self.size)
+
+    def resized(self, image: Tensor, size: tuple[int, ...]) -> Tensor:
+        if image.ndim == 5:
+            return F.interpolate(image, size=size, mode="trilinear", align_corners=False)
+        mode = "bicubic" if self.cubic else "bilinear"
+        return F.interpolate(image, size=size, mode=mode, align_corners=False, antialias=not self.cubic)

@@ -1,0 +1,220 @@
+"""One case: the files it consists of, the arrays in them, and how what is computed from them is written back.
+
+What is wrong with a case is said here, at reading, with the names of the files: sizes and positions that disagree,
+masks whose values have no plain meaning.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Float32, Int, Int32, UInt8
+
+from ..errors import InputError
+from . import images, nifti
+
+SUFFIXES = (*nifti.SUFFIXES, *images.SUFFIXES)
+_AFFINE_TOLERANCE = 1e-3  # mm; headers are written in single precision
+
+
+@dataclass(frozen=True)
+class Case:
+    """The files of one case: an image, in one file or one per channel, and its mask where there is one."""
+
+    id: str
+    images: tuple[Path, ...]
+    mask: Path | None
+    group: str  # the patient, where known; cases of one group never stand in two splits
+
+
+@dataclass(frozen=True)
+class Record:
+    """A case in memory."""
+
+    case: Case
+    group: str
+    image: Float32[np.ndarray, "c *s"]
+    labels: UInt8[np.ndarray, "*s"] | None  # 0 and 1, or indices into `values`
+    values: tuple[int, ...] | None  # the classes' values in mask files; None for binary masks
+    spacing: tuple[float, ...] | None  # mm; None for 2D images
+    geometry: nifti.Geometry | None  # None for 2D images
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The native spatial shape."""
+        return self.image.shape[1:]
+
+
+def stem(path: Path) -> str:
+    """The name without its suffix; `.nii.gz` is one suffix."""
+    suffix = suffix_of(path)
+    return path.name[: -len(suffix)] if suffix else path.name
+
+
+def suffix_of(path: Path) -> str:
+    """The suffix as written, if somite reads such files, else nothing."""
+    known = sorted((s for s in SUFFIXES if path.name.lower().endswith(s)), key=len)
+    return path.name[-len(known[-1]) :] if known else ""
+
+
+def read(case: Case, labels: Sequence[int] | None = None, mask_threshold: int | None = None) -> Record:
+    """Read a case and check that its files fit together.
+
+    labels: the values of the classes in mask files, background first; None for binary masks of 0 and one other value.
+    mask_threshold: mask values from here on are foreground; for binary masks stored as JPEG.
+    """
+    _check_labels(labels, mask_threshold)
+    image, geometry = _read_channels(case)
+    classes = None
+    if case.mask is not None:
+        raw, where = _read_mask(case.mask)
+        _check_same(case.mask, raw.shape, where, case.images[0], image.shape[1:], geometry)
+        classes = _classes(raw, labels, mask_threshold, case.mask)
+    values = None if labels is None else tuple(labels)
+    spacing = None if geometry is None else geometry.spacing_mm
+    return Record(case, case.group, image, classes, values, spacing, geometry)
+
+
+def mask_values(case: Case) -> tuple[int, ...]:
+    """The distinct values in a case's mask file, whatever they mean."""
+    return () if case.mask is None else tuple(np.unique(_read_mask(case.mask)[0]).tolist())
+
+
+def write_mask(path: Path, mask: Int[np.ndarray, "*s"], record: Record) -> Path:
+    """Write labels in the values that the case's own mask uses, where the case lies; `path` comes without suffix.
+
+    Binary masks are 0 and 255 in PNG, 0 and 1 in NIfTI.
+    """
+    _check_shape(mask, record)
+    count = 2 if record.values is None else len(record.values)
+    if mask.size and not 0 <= int(mask.min()) <= int(mask.max()) < count:
+        raise ValueError(f"a mask of {count} labels holds 0 to {count - 1}, got {mask.min()} to {mask.max()}")
+    binary = (0, 1 if record.geometry else 255)
+    table = np.array(binary if record.values is None else record.values)
+    return _write(path, table.astype(np.min_scalar_type(int(table.max())))[mask.astype(np.intp)], record)
+
+
+def write_map(path: Path, values: Float[np.ndarray, "*s"], record: Record) -> Path:
+    """Write a float map where the case lies, in NIfTI as float32 or in PNG with 65535 for 1; `path` has no suffix."""
+    _check_shape(values, record)
+    if record.geometry is not None:
+        return _write(path, values.astype(np.float32), record)
+    if not (values.min() >= 0 and values.max() <= 1):
+        raise ValueError(f"a map in PNG holds values in [0, 1], got {values.min()} to {values.max()}")
+    return _write(path, np.rint(values.astype(np.float64) * 65535).astype(np.uint16), record)
+
+
+def _write(path: Path, array: np.ndarray, record: Record) -> Path:
+    path = path.with_name(path.name + (".png" if record.geometry is None else ".nii.gz"))
+    if record.geometry is None:
+        images.write_png(path, array)
+    else:
+        nifti.write_volume(path, array, record.geometry)
+    return path
+
+
+def _check_shape(array: np.ndarray, record: Record) -> None:
+    if array.shape != record.shape:
+        raise ValueError(f"{record.case.id} has shape {record.shape}, got an array of {array.shape}; resample it first")
+
+
+def _is_volume(path: Path) -> bool:
+    suffix = suffix_of(path).lower()
+    if not suffix:
+        images.check_file(path)
+        raise InputError(f"{path} is of no kind that somite reads ({', '.join(SUFFIXES)}): convert it")
+    return suffix in nifti.SUFFIXES
+
+
+def _read_channels(case: Case) -> tuple[Float32[np.ndarray, "c *s"], nifti.Geometry | None]:
+    """All channel files of a case, one after the other."""
+    first = case.images[0]
+    arrays: list[np.ndarray] = []
+    geometry: nifti.Geometry | None = None
+    for path in case.images:
+        array, where = _read_image(path)
+        if arrays:
+            _check_same(path, array.shape[1:], where, first, arrays[0].shape[1:], geometry)
+        else:
+            geometry = where
+        arrays.append(array)
+    return np.concatenate(arrays), geometry
+
+
+def _read_image(path: Path) -> tuple[np.ndarray, nifti.Geometry | None]:
+    if _is_volume(path):
+        volume = nifti.read_volume(path)
+        return volume.array, volume.geometry
+    return images.read_image(path), None
+
+
+def _read_mask(path: Path) -> tuple[Int32[np.ndarray, "*s"], nifti.Geometry | None]:
+    return nifti.read_labels(path) if _is_volume(path) else (images.read_labels(path), None)
+
+
+def _check_same(
+    path: Path,
+    shape: tuple[int, ...],
+    geometry: nifti.Geometry | None,
+    other: Path,
+    other_shape: tuple[int, ...],
+    other_geometry: nifti.Geometry | None,
+) -> None:
+    """Two files of one case, mask and image or two channels: the same kind, size and place."""
+    if shape != other_shape:
+        size, other_size = (" x ".join(map(str, s)) for s in (shape, other_shape))
+        raise InputError(f"{path} is {size} but {other} is {other_size}: resample one to the size of the other")
+    if (geometry is None) != (other_geometry is None):
+        raise InputError(f"of {path} and {other} one is a volume and one a flat image: store both as NIfTI")
+    if geometry is None or other_geometry is None:
+        return
+    difference = np.abs(geometry.affine - other_geometry.affine).max()
+    if difference > _AFFINE_TOLERANCE:
+        raise InputError(
+            f"{path} and {other} lie in different places (their affines differ by up to {difference:.3g}): "
+            "resample one onto the other, or copy the header if the voxels correspond"
+        )
+
+
+def _check_labels(labels: Sequence[int] | None, mask_threshold: int | None) -> None:
+    if labels is None:
+        return
+    if mask_threshold is not None:
+        raise InputError("labels and mask_threshold exclude each other (a threshold makes masks binary): give one")
+    if not 2 <= len(labels) <= 256 or len(set(labels)) != len(labels) or min(labels) < 0:
+        raise InputError(
+            f"labels are 2 to 256 different values from 0, background first, got {list(labels)}: "
+            "give `--data.labels [0,1,2]`"
+        )
+
+
+def _classes(
+    raw: Int32[np.ndarray, "*s"], labels: Sequence[int] | None, threshold: int | None, path: Path
+) -> UInt8[np.ndarray, "*s"]:
+    """The classes' indices from the values of a mask file."""
+    if threshold is not None:
+        return (raw >= threshold).astype(np.uint8)
+    found = np.unique(raw).tolist()
+    if labels is None:
+        if len(set(found) | {0}) > 2 or (0 not in found and found not in ([1], [255])):
+            raise InputError(
+                f"{path} has the values {_listed(found)} where a binary mask has 0 and one other: give "
+                "`--data.labels [0,1,2]` for classes, clean the file, "
+                "or set `--data.mask_threshold 128` if the mask went through JPEG"
+            )
+        return (raw > 0).astype(np.uint8)
+    unknown = sorted(set(found) - set(labels))
+    if unknown:
+        raise InputError(
+            f"{path} has the values {_listed(unknown)} which are not among the labels {list(labels)}: "
+            "add them to `--data.labels` or clean the file"
+        )
+    table = np.zeros(max(labels) + 1, dtype=np.uint8)
+    table[list(labels)] = np.arange(len(labels))
+    return table[raw]
+
+
+def _listed(values: Sequence[int]) -> str:
+    shown = ", ".join(map(str, values[:8]))
+    return shown if len(values) <= 8 else f"{shown} ... ({len(values)} values)"

@@ -1,0 +1,203 @@
+"""Which cases a folder or table holds, recognised by what is there.
+
+- a folder with `images/` and `masks/`, matched by name; `splits.json` and `groups.csv` beside them are heeded;
+- one folder of images with their masks beside them (`x.png`, `x_mask.png`);
+- a CSV table with the columns image and mask, and where wanted id, group, split;
+- nnU-Net's raw layout (in `nnunet.py`).
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ..errors import InputError
+from . import nnunet
+from .listing import NO_IMAGES, Source, by_stem, check_splits, in_order, listing, read_json, rows
+from .record import SUFFIXES, Case, stem, suffix_of
+
+NUCLEI = Path(__file__).with_name("nuclei")  # the bundled demonstration set
+MASK_ENDINGS = ("_mask", "-mask", "_segmentation", "_Segmentation", "_lesion")
+LAYOUTS = (
+    "images/ and masks/ with files of the same names, images with x_mask.png beside x.png, "
+    "a CSV table with the columns image and mask, or nnU-Net's imagesTr/ and labelsTr/ with dataset.json"
+)
+
+
+def find_cases(root: str | Path, split: str | None) -> list[Case]:
+    """The cases of one split, or with None all cases, in the order of their ids."""
+    source = _find(Path(root))
+    if split is None:
+        return [source.cases[name] for name in sorted(source.cases)]
+    if split not in source.splits:
+        known = ", ".join(source.splits) or "none: add a splits.json, or let somite split by patient"
+        raise InputError(f"{root} has no split called {split!r} (there are: {known})")
+    return [source.cases[name] for name in sorted(source.splits[split])]
+
+
+def find_splits(root: str | Path) -> dict[str, list[Case]]:
+    """The splits that the data bring; empty where they bring none."""
+    source = _find(Path(root))
+    return {name: [source.cases[i] for i in sorted(ids)] for name, ids in source.splits.items()}
+
+
+def find_inputs(paths: Sequence[str | Path], channels: int = 1) -> list[Case]:
+    """Images without masks, from files and folders, for prediction.
+
+    channels: how many files make one image; more than one are told apart by nnU-Net's endings _0000, _0001.
+    """
+    files: list[Path] = []
+    for path in map(Path, paths):
+        if not path.exists():
+            raise InputError(f"{path} does not exist; check the path")
+        if path.is_dir() and not listing(path):
+            raise InputError(f"{path} {NO_IMAGES}")
+        if path.is_file() and not suffix_of(path):
+            raise InputError(f"{path} is of no kind that somite reads ({', '.join(SUFFIXES)}): convert it")
+        files += listing(path) if path.is_dir() else [path]
+    if not files:
+        raise InputError("no images were given: name files or folders")
+    if channels == 1:
+        return [Case(name, (path,), None, name) for name, path in by_stem(files).items()]
+    found: dict[str, dict[int, Path]] = {}
+    for name, path in by_stem(files).items():
+        key, channel = name[:-5], name[-5:]
+        if not (channel[:1] == "_" and channel[1:].isdigit()):
+            raise InputError(f"{path} is one of {channels} channels: call the files of an image x_0000, x_0001 ...")
+        found.setdefault(key, {})[int(channel[1:])] = path
+    return [Case(name, in_order(name, parts, channels), None, name) for name, parts in sorted(found.items())]
+
+
+def _find(root: Path) -> Source:
+    if not root.exists():
+        raise InputError(f"{root} does not exist; check the path of the data")
+    if root.is_file():
+        if root.suffix.lower() != ".csv":
+            raise InputError(f"{root} is a file but no CSV table: give a folder or a CSV with columns image, mask")
+        return _table(root)
+    if nnunet.is_raw(root):
+        return nnunet.find(root)
+    if (root / "images").is_dir():
+        return _annotated(root, _pairs(root))
+    if any(_bare(stem(path)) for path in listing(root)):
+        return _annotated(root, _side_by_side(root))
+    if not any(root.iterdir()):
+        raise InputError(f"{root} is empty: it should hold {LAYOUTS}")
+    raise InputError(f"{root} is in no layout that somite knows: it should hold {LAYOUTS}")
+
+
+def _pairs(root: Path) -> dict[str, Case]:
+    if not (root / "masks").is_dir():
+        raise InputError(f"{root} has images/ but no masks/: put the masks there under the images' names")
+    images = by_stem(listing(root / "images"))
+    masks = by_stem(listing(root / "masks"))
+    if not images:
+        raise InputError(f"{root / 'images'} {NO_IMAGES}")
+    return _matched(root, images, masks)
+
+
+def _side_by_side(root: Path) -> dict[str, Case]:
+    named = by_stem(listing(root))
+    masks = {name: path for name, path in named.items() if _bare(name) in named}
+    orphans = [path for name, path in named.items() if _bare(name) and name not in masks]
+    if orphans:
+        raise InputError(f"{orphans[0]} is a mask without an image: add the image or remove the mask")
+    images = {name: path for name, path in named.items() if name not in masks}
+    return _matched(root, images, masks)
+
+
+def _bare(name: str) -> str:
+    """A mask's name without the ending that marks it as one; nothing if it has none."""
+    return next((name[: -len(end)] for end in MASK_ENDINGS if name.endswith(end)), "")
+
+
+def _matched(root: Path, images: Mapping[str, Path], masks: Mapping[str, Path]) -> dict[str, Case]:
+    """Images with their masks; those that `splits.json` excludes are left out before anything is complained of."""
+    excluded = _excluded(root)
+    mine: dict[str, Path] = {}
+    for name, path in masks.items():
+        key = name if name in images else _bare(name)
+        if name in excluded or key in excluded:
+            continue
+        if key not in images:
+            raise InputError(f"{path} is a mask without an image: add the image or remove the mask")
+        if key in mine:
+            raise InputError(f"{mine[key]} and {path} are both masks of {key}: keep one")
+        mine[key] = path
+    kept = {name: path for name, path in images.items() if name not in excluded}
+    bare = [path for name, path in kept.items() if name not in mine]
+    if bare:
+        more = f" (and {len(bare) - 1} more)" if len(bare) > 1 else ""
+        raise InputError(f"{bare[0]} is an image without a mask{more}: add the mask, or exclude it in splits.json")
+    return {name: Case(name, (path,), mine[name], name) for name, path in sorted(kept.items())}
+
+
+def _excluded(root: Path) -> set[str]:
+    path = root / "splits.json"
+    content = read_json(path) if path.is_file() else {}
+    if not isinstance(content, dict) or not isinstance(content.get("excluded", {}), dict | list):
+        raise InputError(f'{path} should hold {{"train": [ids], "val": [ids], "test": [ids], "excluded": {{id: why}}}}')
+    return set(content.get("excluded", {}))
+
+
+def _annotated(root: Path, cases: dict[str, Case]) -> Source:
+    """Cases with the groups of `groups.csv` and the splits of `splits.json`."""
+    path = root / "groups.csv"
+    if path.is_file():
+        groups: dict[str, str] = {}
+        for row in rows(path, ("id", "group")):
+            if groups.setdefault(row["id"], row["group"]) != row["group"]:
+                raise InputError(f"{path} puts {row['id']!r} into two groups: keep one")
+        for name, case in cases.items():
+            if not groups.get(name):
+                raise InputError(f"{path} has no group for {name!r}: add a row `{name},patient`")
+            cases[name] = replace(case, group=groups[name])
+    path = root / "splits.json"
+    if not path.is_file():
+        return Source(cases)
+    content = read_json(path)
+    assert isinstance(content, dict)  # _excluded has seen it
+    splits = {name: ids for name, ids in content.items() if name not in ("note", "excluded")}
+    for name, ids in splits.items():
+        if not isinstance(ids, list) or not all(isinstance(i, str) for i in ids):
+            raise InputError(f'{path} has something else than a list of ids under "{name}": write ["id", ...]')
+    check_splits(path, splits, cases)
+    return Source(cases, splits)
+
+
+def _table(path: Path) -> Source:
+    table = rows(path, ("image", "mask"))
+    if not table:
+        raise InputError(f"{path} has no rows: add one for each image")
+    cases: dict[str, Case] = {}
+    splits: dict[str, list[str]] = {}
+    for line, row in enumerate(table, start=2):
+        case = _table_case(path, line, row)
+        if case.id in cases:
+            places = " and ".join(split for split, ids in splits.items() if case.id in ids)
+            known = f" (already in {places})" if places else ""
+            raise InputError(f"{path}, line {line}, has the id {case.id!r} again{known}: give each row its own id")
+        cases[case.id] = case
+        if row.get("split"):
+            splits.setdefault(row["split"], []).append(case.id)
+    masks = Counter(case.mask for case in cases.values())
+    shared = next((mask for mask, count in masks.items() if count > 1), None)
+    if shared:
+        raise InputError(f"{path} gives {shared} as the mask of {masks[shared]} images: each image has its own")
+    return Source(cases, splits)
+
+
+def _table_case(path: Path, line: int, row: Mapping[str, str]) -> Case:
+    """One row; several channel files of an image are separated by semicolons."""
+    for column in ("image", "mask"):
+        if not row[column]:
+            raise InputError(f"{path}, line {line}, has no {column}: fill it in or remove the row")
+    files = tuple(path.parent / name.strip() for name in row["image"].split(";"))
+    mask = path.parent / row["mask"]
+    for file in (*files, mask):
+        if not file.is_file():
+            raise InputError(f"{path}, line {line}, names {file}, which does not exist (relative to the table)")
+    name = row.get("id") or stem(files[0])
+    if "/" in name or "\\" in name:
+        raise InputError(f"{path}, line {line}, has the id {name!r}: ids become file names, write them without slashes")
+    return Case(name, files, mask, row.get("group") or name)

@@ -1,0 +1,45 @@
+"""Splits for data that bring none: by patient, by hash, so that they stay when cases are added.
+
+A group's place is u = hash(seed, group) in [0, 1); the splits divide [0, 1) by their rates. No other case matters, so a
+case that is added later moves nobody, except where a split would be empty and is given one group.
+"""
+
+from collections.abc import Mapping, Sequence
+from math import isclose
+
+from ..errors import InputError
+from ..rng import derive
+from .record import Case
+
+
+def assign(cases: Sequence[Case], rates: Mapping[str, float], seed: int) -> dict[str, list[Case]]:
+    """The cases of each split; the rates say which part of the groups each is to have, and sum to 1."""
+    if not isclose(sum(rates.values()), 1, abs_tol=1e-6) or min(rates.values()) < 0:
+        raise InputError(f"split rates are parts of 1, got {dict(rates)}: give train 0.7, val 0.1, test 0.2 say")
+    wanted = [name for name, rate in rates.items() if rate > 0]
+    groups = sorted({case.group for case in cases})
+    if len(groups) < max(3, len(wanted)):
+        raise InputError(
+            f"{len(groups)} groups (patients) cannot be split into {', '.join(wanted)}: "
+            "add cases, or say which case belongs where in a splits.json"
+        )
+    place = {group: derive("split", seed, group) / 2**63 for group in groups}
+    home = {group: _at(place[group], rates) for group in groups}
+    for name in wanted:
+        if name not in home.values():
+            largest = max(wanted, key=lambda other: list(home.values()).count(other))
+            home[min((g for g in groups if home[g] == largest), key=place.__getitem__)] = name
+    return {name: [case for case in cases if home[case.group] == name] for name in rates}
+
+
+def _at(u: float, rates: Mapping[str, float]) -> str:
+    """The split whose interval u falls in."""
+    end = 0.0
+    last = ""
+    for name, rate in rates.items():
+        end += rate
+        if rate > 0:
+            last = name
+            if u < end:
+                return name
+    return last

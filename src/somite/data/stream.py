@@ -1,0 +1,49 @@
+"""What training sees: an endless shuffled stream of samples in which sample n is a function of (seed, n) alone.
+
+So a run that is stopped after k steps and started again sees the samples that it would have seen, and two processes
+share the stream without talking.
+"""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch.utils.data import Dataset, Sampler
+
+from ..rng import derive
+from ..types import Tensor
+
+Draw = tuple[int, int]  # (case index, seed of its slice, crop and augmentation)
+
+
+class Stream(Sampler[list[Draw]]):
+    """Batches `start` .. `total` - 1 of this process. Epochs are permutations; a batch may span two of them."""
+
+    def __init__(self, cases: int, batch: int, total: int, seed: int, start: int = 0, rank: int = 0, world: int = 1) -> None:
+        self.cases, self.batch, self.total, self.seed = cases, batch, total, seed
+        self.start, self.rank, self.world = start, rank, world
+
+    def __len__(self) -> int:
+        """All batches of the run, those before `start` included: progress is counted from the run's beginning."""
+        return self.total
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        epoch, order = -1, torch.empty(0)
+        for step in range(self.start, self.total):
+            first = (step * self.world + self.rank) * self.batch
+            draws = []
+            for n in range(first, first + self.batch):
+                if n // self.cases != epoch:
+                    epoch = n // self.cases
+                    order = torch.randperm(self.cases, generator=torch.Generator().manual_seed(derive(self.seed, "epoch", epoch)))
+                draws.append((int(order[n % self.cases]), derive(self.seed, "sample", n)))
+            yield draws
+
+
+class TrainingSet(Dataset[dict[str, Tensor]]):
+    """Draws to samples, by the function that knows how."""
+
+    def __init__(self, draw: Callable[[int, int], dict[str, Tensor]]) -> None:
+        self.draw = draw
+
+    def __getitem__(self, key: Draw) -> dict[str, Tensor]:
+        return self.draw(*key)

@@ -1,0 +1,156 @@
+"""Methods: trainable conditional models p(target | condition). The waist of the library.
+
+Tasks, training and pipelines call `loss` and `sample` and nothing else; both speak data space. The same networks go into
+both methods: a recipe becomes feed-forward by naming the other method.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from .. import rng
+from ..errors import InputError
+from ..types import Cond, Network, Noised, Output, Prediction, Shape, State, right
+from .codec import Codec, Signed
+from .samplers import Sampler, Step
+from .schedule import Schedule
+from .terms import Term
+from .timesteps import TimestepDistribution, Uniform
+
+
+class Method(nn.Module, ABC):
+    network: Network
+    codec: Codec
+    terms: dict[str, Term]
+
+    @abstractmethod
+    def loss(self, target: Tensor, cond: Cond) -> dict[str, Tensor]:
+        """Named scalar losses; "loss" is the one to minimise. `target` is a label map (b, 1, *s)."""
+
+    @abstractmethod
+    def sample(self, cond: Cond, shape: Shape) -> Tensor:
+        """One sample of the target for each condition: probabilities (b, codec.channels, *s)."""
+
+    @property
+    @abstractmethod
+    def steps(self) -> int:
+        """Reverse steps a sample takes."""
+
+    @abstractmethod
+    def take(self, steps: int) -> None:
+        """Sample with this many reverse steps from now on. Raises InputError where steps make no sense."""
+
+    def total(self, pred: Prediction, ex: Noised) -> dict[str, Tensor]:
+        values = {name: term(pred, ex).mean() for name, term in self.terms.items()}
+        loss = torch.stack([self.terms[name].weight * value for name, value in values.items()]).sum()
+        return {"loss": loss, **values}
+
+
+class Diffusion(Method):
+    """A denoising diffusion model of the encoded target.
+
+    `predicts` says how the network's value is read: the noise, the clean target, v = alpha eps - sigma x0
+    (Salimans & Ho 2022), or logits of the mask, which the codec maps to x0.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        schedule: Schedule,
+        terms: dict[str, Term],
+        sampler: Sampler,
+        codec: Codec | None = None,
+        predicts: Literal["eps", "x0", "v", "logits"] = "eps",
+        timesteps: TimestepDistribution | None = None,
+    ) -> None:
+        super().__init__()
+        if predicts == "eps" and schedule.at(len(schedule) - 1)[0] == 0:
+            raise InputError("noise prediction cannot recover x0 where the schedule ends without signal (zero_snr); set --method.predicts v, x0 or logits")
+        self.network, self.schedule, self.codec = network, schedule, codec or Signed()
+        self.terms, self.sampler, self.predicts = terms, sampler, predicts
+        self.timesteps = timesteps or Uniform()
+
+    def corrupt(self, target: Tensor, t: Tensor, eps: Tensor) -> Noised:
+        x0 = self.codec.encode(target)
+        alpha, sigma = (right(c, x0) for c in self.schedule(t))
+        return Noised(self.codec.probabilities(target), x0, eps, alpha * x0 + sigma * eps, t)
+
+    def denoise(self, x_t: Tensor, t: Tensor, cond: Cond, state: State = None) -> Prediction:
+        """`cond` as the network's `encode` returned it."""
+        return self.read(self.network(x_t, t, cond, state), x_t, t)
+
+    def read(self, out: Output, x_t: Tensor, t: Tensor) -> Prediction:
+        alpha, sigma = (right(c, x_t) for c in self.schedule(t))
+        value = out.value.float()
+        match self.predicts:
+            case "eps":
+                return Prediction((x_t - sigma * value) / alpha, value, out)
+            case "v":
+                return Prediction(alpha * x_t - sigma * value, sigma * x_t + alpha * value, out)
+            case "x0":
+                return Prediction(value, (x_t - alpha * value) / sigma, out)
+            case "logits":
+                x0 = self.codec.from_logits(value)
+                return Prediction(x0, (x_t - alpha * x0) / sigma, out, logits=value)
+
+    def loss(self, target: Tensor, cond: Cond) -> dict[str, Tensor]:
+        t = self.timesteps.draw(len(target), len(self.schedule), target.device)
+        eps = rng.normal(self.codec.shape(tuple(target.shape)), target.device)
+        ex = self.corrupt(target, t, eps)
+        return self.total(self.denoise(ex.x_t, t, self.network.encode(cond)), ex)
+
+    def trajectory(self, cond: Cond, shape: Shape) -> Iterator[Step]:
+        """Every step of one sampling; `shape` is the target's in data space."""
+        x = rng.normal(self.codec.shape(shape), self.schedule.table.device)
+        with torch.no_grad():
+            cond = self.network.encode(cond)
+        yield from self.sampler.trajectory(lambda x, t, state: self.denoise(x, t, cond, state), self.schedule, x)
+
+    def sample(self, cond: Cond, shape: Shape) -> Tensor:
+        *_, last = self.trajectory(cond, shape)
+        return self.codec.decode(last.x)
+
+    @property
+    def steps(self) -> int:
+        return self.sampler.steps
+
+    def take(self, steps: int) -> None:
+        if not 1 <= steps <= len(self.schedule):
+            raise InputError(f"--steps {steps}: this method was trained with {len(self.schedule)} timesteps; choose 1 to {len(self.schedule)}")
+        self.sampler.steps = steps
+
+
+class FeedForward(Method):
+    """The same networks with nothing to denoise: x is zero, t is 0, one evaluation, read as logits."""
+
+    def __init__(self, network: Network, terms: dict[str, Term], codec: Codec | None = None) -> None:
+        super().__init__()
+        self.network, self.terms, self.codec = network, terms, codec or Signed()
+
+    def predict(self, cond: Cond, shape: Shape, device: torch.device) -> tuple[Prediction, Tensor, Tensor]:
+        """The prediction with the x and t that stood for "nothing"."""
+        x = torch.zeros(self.codec.shape(shape), device=device)
+        t = torch.zeros(shape[0], dtype=torch.long, device=device)
+        out = self.network(x, t, self.network.encode(cond))
+        logits = out.value.float()
+        return Prediction(self.codec.from_logits(logits), x, out, logits), x, t
+
+    def loss(self, target: Tensor, cond: Cond) -> dict[str, Tensor]:
+        pred, x, t = self.predict(cond, tuple(target.shape), target.device)
+        return self.total(pred, Noised(self.codec.probabilities(target), self.codec.encode(target), x, x, t))
+
+    @torch.no_grad()
+    def sample(self, cond: Cond, shape: Shape) -> Tensor:
+        pred, _, _ = self.predict(cond, shape, next(self.parameters()).device)
+        return self.codec.decode(pred.x0)
+
+    @property
+    def steps(self) -> int:
+        return 1
+
+    def take(self, steps: int) -> None:
+        if steps != 1:
+            raise InputError(f"--steps {steps}: a feed-forward method takes exactly one step; leave --steps out")

@@ -1,0 +1,138 @@
+"""Loss terms: each maps a Prediction and the Noised example that it was made from to one value an example, (b,).
+
+Terms never average over the batch, and what is zero at the target is said in each docstring.
+"""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..errors import InputError
+from ..types import Noised, Prediction
+
+
+def per_example(x: Tensor) -> Tensor:
+    """(b, ...) -> (b,), the mean over everything else."""
+    return x.flatten(1).mean(1)
+
+
+class Term(ABC):
+    weight: float
+
+    @abstractmethod
+    def __call__(self, pred: Prediction, ex: Noised) -> Tensor: ...
+
+
+class Noise(Term):
+    """|| eps - eps_hat ||^2 (Ho et al. 2020, eq. 14)."""
+
+    def __init__(self, weight: float = 1.0) -> None:
+        self.weight = weight
+
+    def __call__(self, pred: Prediction, ex: Noised) -> Tensor:
+        return per_example((pred.eps - ex.eps) ** 2)
+
+
+class Clean(Term):
+    """| x0 - x0_hat |^power: with power 1 and weight lambda SDSeg's latent estimation loss, with power 2 the x0 loss."""
+
+    def __init__(self, weight: float = 1.0, power: float = 2.0) -> None:
+        self.weight, self.power = weight, power
+
+    def __call__(self, pred: Prediction, ex: Noised) -> Tensor:
+        return per_example((pred.x0 - ex.x0).abs() ** self.power)
+
+
+class Aux(Term):
+    """|| aux[key] - target ||^2 with the target in {0, 1}: MedSegDiffNCA's RGB loss, MedSegDiff's calibration loss.
+
+    `channels` keeps only the first channels of the map (the official MedSegDiffNCA code reads R alone, weight 10).
+    `paired=False` is that code's broadcasting slip: (b, h, w) against (b, 1, h, w) compares every map with every mask of
+    the batch, and its minimiser is the mean mask of the batch. It is here to reproduce published numbers only.
+    """
+
+    def __init__(self, key: str, weight: float = 1.0, channels: int | None = None, paired: bool = True) -> None:
+        self.key, self.weight, self.channels, self.paired = key, weight, channels, paired
+
+    def __call__(self, pred: Prediction, ex: Noised) -> Tensor:
+        aux = pred.output.aux[self.key][:, : self.channels]
+        if ex.target.shape[1] not in (1, aux.shape[1]):
+            raise InputError(f"the auxiliary map {self.key!r} has {aux.shape[1]} channels but the mask has {ex.target.shape[1]} classes; drop this term for multi-class masks (--method.terms)")
+        if self.paired:
+            return per_example((aux - ex.target) ** 2)
+        return per_example((aux[:, None] - ex.target[None]) ** 2)
+
+
+class CrossEntropy(Term):
+    """Cross-entropy of logits against the target: binary for one channel, softmax for more. Zero for infinite confidence."""
+
+    def __init__(self, weight: float = 1.0) -> None:
+        self.weight = weight
+
+    def __call__(self, pred: Prediction, ex: Noised) -> Tensor:
+        return per_example(cross_entropy(_logits(pred), ex.target))
+
+
+class Dice(Term):
+    """1 - soft Dice, an example at a time, mean over the classes (background left out where there are two channels or more).
+
+    (2 sum(p y) + smooth) / (sum(p) + sum(y) + smooth), Milletari et al. 2016 with plain sums, as in MONAI and nnU-Net.
+    """
+
+    def __init__(self, weight: float = 1.0, smooth: float = 1e-5) -> None:
+        self.weight, self.smooth = weight, smooth
+
+    def __call__(self, pred: Prediction, ex: Noised) -> Tensor:
+        return soft_dice_loss(_logits(pred), ex.target, self.smooth)
+
+
+class DiceCE(Term):
+    """Cross-entropy plus Dice: what nnU-Net trains with."""
+
+    def __init__(self, weight: float = 1.0, smooth: float = 1e-5) -> None:
+        self.weight, self.smooth = weight, smooth
+
+    def __call__(self, pred: Prediction, ex: Noised) -> Tensor:
+        logits = _logits(pred)
+        return per_example(cross_entropy(logits, ex.target)) + soft_dice_loss(logits, ex.target, self.smooth)
+
+
+class DeepSupervision(Term):
+    """DiceCE on the logits of coarser decoder levels, aux["deep"] (b, levels, k, *s), weights 1/2, 1/4, ...
+
+    Beside a `DiceCE` of weight 1 on the output itself this is nnU-Net's deep supervision, up to its normalisation.
+    """
+
+    def __init__(self, weight: float = 1.0, smooth: float = 1e-5) -> None:
+        self.weight, self.smooth = weight, smooth
+
+    def __call__(self, pred: Prediction, ex: Noised) -> Tensor:
+        total = torch.zeros(len(ex.x0), device=ex.x0.device)
+        for level, logits in enumerate(pred.output.aux["deep"].unbind(1)):
+            loss = per_example(cross_entropy(logits, ex.target)) + soft_dice_loss(logits, ex.target, self.smooth)
+            total = total + 0.5 ** (level + 1) * loss
+        return total
+
+
+def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """(b, k, *s) against probabilities (b, k, *s), not averaged."""
+    if logits.shape[1] == 1:
+        return F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    return F.cross_entropy(logits, target, reduction="none")
+
+
+def soft_dice_loss(logits: Tensor, target: Tensor, smooth: float) -> Tensor:
+    """(b,)"""
+    p = logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)[:, 1:]
+    y = target if target.shape[1] == 1 else target[:, 1:]
+    p, y = p.flatten(2), y.flatten(2)  # (b, k, n)
+    dice = (2 * (p * y).sum(2) + smooth) / (p.sum(2) + y.sum(2) + smooth)
+    return 1 - dice.mean(1)
+
+
+def _logits(pred: Prediction) -> Tensor:
+    if pred.logits is None:
+        raise InputError("this loss term needs logits, but the method predicts noise or x0; set --method.predicts logits or use the terms Noise or Clean")
+    return pred.logits.float()

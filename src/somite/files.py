@@ -1,0 +1,76 @@
+"""Writing files so that nothing is ever half-written."""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import InputError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside `path` (with the same suffixes) to write to; renamed to `path` when the block ends well.
+
+    Where the block fails the temporary file is removed and whatever stood at `path` before still stands there.
+    Raises InputError when the disk is full or the folder cannot be written.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".", suffix="-" + path.name, dir=path.parent)
+        os.close(handle)
+    except OSError as error:
+        raise _explained(error, path) from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        cause = _os_error(error)
+        if cause is not None and cause.errno in _FULL:
+            raise _explained(cause, path) from error
+        raise
+
+
+def write_text(path: str | Path, text: str) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, value: object) -> None:
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def sha256(path: str | Path) -> str:
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _os_error(error: BaseException | None) -> OSError | None:
+    """The OSError at the root of an exception, through libraries that wrap it (safetensors, SimpleITK)."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno:
+            return error
+        if "No space left on device" in str(error):
+            return OSError(errno.ENOSPC, "No space left on device")
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _explained(error: OSError, path: Path) -> InputError:
+    if error.errno in _FULL:
+        return InputError(f"the disk is full: {path} was not written (what stood there before is untouched); free some space and run the same command again")
+    return InputError(f"{path} cannot be written ({os.strerror(error.errno or 0)}); choose another folder with --out or change its permissions")

@@ -1,0 +1,60 @@
+"""Med-NCA: feed-forward segmentation by two cellular automata (Kalkhof et al. 2023, arXiv 2302.03473).
+
+A cell's channels: [image (pinned) | logits | free ...]. The first automaton runs on a quarter of the resolution, its cells
+are enlarged, the image is replaced by the full-size one, and a second automaton refines them. In training the second one
+sees one random patch of an image, of the first one's size: the rule is local, and the enlarged cells carry the context,
+so memory does not grow with the image.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..errors import InputError
+from ..nn.automaton import Automaton, Firing, Stochastic
+from ..types import Cond, Network, Output, State, Timesteps
+
+
+class MedNCA(Network):
+    """Feed-forward: x and t are ignored. Med-NCA's tutorial network has 32 channels, 128 hidden, 16 updates (70,016 parameters)."""
+
+    def __init__(
+        self,
+        channels: int = 32,
+        hidden: int = 128,
+        updates: int = 16,
+        scale: int = 4,
+        image_channels: int = 1,
+        mask_channels: int = 1,
+        update_rate: float = 0.5,
+        dims: Literal[2, 3] = 2,
+        firing: Firing | None = None,
+    ) -> None:
+        super().__init__()
+        if channels < image_channels + mask_channels:
+            raise InputError(f"{channels} channels a cell cannot hold {image_channels} image and {mask_channels} mask channels; raise --method.network.channels")
+        self.channels, self.updates, self.scale = channels, updates, scale
+        self.image_channels, self.mask_channels, self.dims = image_channels, mask_channels, dims
+        self.levels = nn.ModuleList(
+            Automaton(channels, hidden, update_rate=update_rate, dims=dims, pinned=image_channels) for _ in range(2)
+        )
+        for level in self.levels:
+            level.firing = firing or Stochastic()
+
+    def forward(self, x: Tensor, t: Timesteps, cond: Cond, state: State = None) -> Output:
+        image = cond["image"]
+        if image.shape[1] != self.image_channels or image.ndim != 2 + self.dims:
+            raise InputError(
+                f"this network takes images of {self.image_channels} channels in {self.dims}D, got {tuple(image.shape)}; "
+                "set --data.channels or --method.network.image_channels"
+            )
+        size = [-(-n // self.scale) for n in image.shape[2:]]
+        small = F.interpolate(image, size=size, mode={2: "bilinear", 3: "trilinear"}[self.dims], align_corners=False)
+        coarse, fine = self.levels
+        free = small.new_zeros(len(small), self.channels - self.image_channels, *size)
+        cells = coarse(torch.cat([small, free], 1), self.updates)
+        cells = F.interpolate(cells[:, self.image_channels :], size=image.shape[2:], mode="nearest")
+        cells = fine(torch.cat([image, cells], 1), self.updates)
+        return Output(cells[:, self.image_channels : self.image_channels + self.mask_channels])

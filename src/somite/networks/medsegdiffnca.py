@@ -1,0 +1,126 @@
+"""MedSegDiffNCA: neural cellular automata as denoisers (Mittal et al. 2025, arXiv 2501.02447).
+
+A cell's channels: [estimate | image | x_t | free ... | position | time]. After `updates` updates the estimate is the
+network's value and the image's channels have become a rough mask, aux["rgb"], where the paper's RGB loss pulls them.
+Nothing is pinned: every channel may change.
+
+With two levels a first automaton runs on a quarter of the resolution; its cells are enlarged, given the full-size image
+and x_t, and handed to a second automaton with weights of its own. The four published variants:
+
+    MedSegDiffNCA             levels 1, cbam False, hidden 256   139,648 parameters
+    CBAM-MedSegDiffNCA        levels 1, cbam True,  hidden 512   206,118
+    Multi-MedSegDiffNCA       levels 2, cbam False, hidden 512   410,880
+    MultiCBAM-MedSegDiffNCA   levels 2, cbam True,  hidden 512   412,236  (the default)
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..errors import InputError
+from ..nn.attention import CBAM
+from ..nn.automaton import Automaton, Firing, Stochastic
+from ..types import Cond, Network, Output, State, Timesteps
+
+
+class MedSegDiffNCA(Network):
+    """`channels` a cell, `hidden` units in its perceptron, `updates` at each of `levels` levels, a factor `scale` apart.
+
+    norm: "cell" normalises a cell's hidden units alone (local, any image size); "global" all cells of an image together,
+    as the official code does (# Paper: unknown; the affine part of the official LayerNorm is left out, because it would
+    tie 67 M parameters to one image size); "none".
+    time_scale: t is given to the cells as t / time_scale; 1 is the official raw t.
+    position: one ramp from corner to corner, its mean over the axes; False leaves the channel free.
+    downsample: "bilinear" reads the central 2x2 pixels of each 4x4 block, as the official code does; "area" reads all.
+    firing: which cells act at inference (`Stochastic`, `Expected`); training is always stochastic.
+    """
+
+    def __init__(
+        self,
+        channels: int = 64,
+        hidden: int = 512,
+        updates: int = 10,
+        levels: int = 2,
+        cbam: bool = True,
+        scale: int = 4,
+        image_channels: int = 3,
+        mask_channels: int = 1,
+        norm: Literal["cell", "global", "none"] = "cell",
+        update_rate: float = 0.5,
+        dropout: float = 0.25,
+        time_scale: float = 1000.0,
+        position: bool = True,
+        downsample: Literal["bilinear", "area"] = "bilinear",
+        dims: Literal[2, 3] = 2,
+        firing: Firing | None = None,
+    ) -> None:
+        super().__init__()
+        needed = 2 * mask_channels + image_channels + 2
+        if channels < needed:
+            raise InputError(f"{channels} channels a cell cannot hold the image, the mask, position and time; --method.network.channels must be at least {needed}")
+        self.channels, self.updates, self.scale = channels, updates, scale
+        self.image_channels, self.mask_channels, self.dims = image_channels, mask_channels, dims
+        self.time_scale, self.position, self.downsample = time_scale, position, downsample
+        self.levels = nn.ModuleList(
+            Automaton(
+                channels,
+                hidden,
+                update_rate=update_rate,
+                dims=dims,
+                slope=0.01,
+                norm=norm,
+                dropout=dropout,
+                attention=CBAM(channels, dims=dims) if cbam else None,
+            )
+            for _ in range(levels)
+        )
+        for level in self.levels:
+            level.firing = firing or Stochastic()
+
+    def forward(self, x: Tensor, t: Timesteps, cond: Cond, state: State = None) -> Output:
+        given = torch.cat([cond["image"], x], 1)  # (b, image + k, *s)
+        self.check(given)
+        k, time = self.mask_channels, t.float() / self.time_scale
+        cells: Tensor | None = None
+        for depth, level in reversed(list(enumerate(reversed(self.levels)))):
+            seen = self.reduced(given, depth)
+            cells = level(self.seed(seen, time, cells), self.updates)
+        return Output(cells[:, :k], aux={"rgb": cells[:, k : k + self.image_channels]})
+
+    def check(self, given: Tensor) -> None:
+        want = self.image_channels + self.mask_channels
+        if given.shape[1] != want or given.ndim != 2 + self.dims:
+            raise InputError(
+                f"this network takes {self.image_channels} image and {self.mask_channels} mask channels in {self.dims}D, "
+                f"together (b, {want}, ...), got {tuple(given.shape)}; set --method.network.image_channels, mask_channels or dims"
+            )
+
+    def reduced(self, given: Tensor, depth: int) -> Tensor:
+        """`given` at 1 / scale^depth of its size, rounded up."""
+        if depth == 0:
+            return given
+        size = [-(-n // self.scale**depth) for n in given.shape[2:]]
+        if self.downsample == "area":
+            return F.adaptive_avg_pool2d(given, size) if self.dims == 2 else F.adaptive_avg_pool3d(given, size)
+        return F.interpolate(given, size=size, mode={2: "bilinear", 3: "trilinear"}[self.dims], align_corners=False)
+
+    def seed(self, given: Tensor, time: Tensor, coarser: Tensor | None) -> Tensor:
+        """Cells before the first update of a level; estimate and free channels are inherited from the coarser level."""
+        k, known, space = self.mask_channels, given.shape[1], given.shape[2:]
+        fixed = [time.reshape(-1, *[1] * (given.ndim - 1)).expand(-1, 1, *space)]
+        if self.position:
+            fixed.insert(0, ramp(space, given.device).expand(len(given), 1, *space))
+        inner = self.channels - len(fixed)
+        if coarser is None:
+            cells = given.new_zeros(len(given), inner, *space)
+        else:
+            cells = F.interpolate(coarser[:, :inner], size=space, mode="nearest")
+        return torch.cat([cells[:, :k], given, cells[:, k + known :], *fixed], 1)
+
+
+def ramp(space: torch.Size, device: torch.device) -> Tensor:
+    """(1, 1, *s): the mean over the axes of a ramp from 0 to 1."""
+    axes = [torch.linspace(0, 1, n, device=device) for n in space]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij")).mean(0)[None, None]

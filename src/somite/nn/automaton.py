@@ -1,0 +1,181 @@
+"""One cellular rule: perceive the neighbourhood, think, and let a random share of the cells act.
+
+    z  = [u, p0 * u, p1 * u]          two learned dense 3x3 convolutions beside the cell itself; reflect padding
+    ds = W1 norm(act(W0 z + b0))      a two-layer perceptron a cell, no bias at the end, W1 = 0 at the start
+    s <- s + fired . ds               `fired` is one number a cell, shared by its channels
+
+with u = s, or u = s + attention(s). Kalkhof et al. 2023 (Med-NCA, arXiv 2302.03473) and Mittal et al. 2025
+(MedSegDiffNCA, arXiv 2501.02447, eq. 2). Cells are held channels-last, (b, *s, c), as every matrix product wants them.
+
+Three forms of the same update, equal to rounding:
+- dense, with gradient, one checkpoint an update (only the cells are kept, the rest is recomputed);
+- fired cells only, without gradient: where the rule is local, a cell that does not act need not think, so its
+  neighbourhood is gathered for the acting cells alone, a few thousand at a time. Half the work and a fraction of the memory;
+- mean field (`Expected`): every cell acts by its expected share, one deterministic pass.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from itertools import product
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from .. import rng
+from ..errors import InputError
+from ..types import Shape
+
+CHUNK = 2048  # cells at a time: their hidden layer (4 MiB at 512 channels) stays in the cache
+
+
+class Firing(ABC):
+    """Which cells act: a (b, *s) map, boolean or a share in [0, 1], for each update."""
+
+    @abstractmethod
+    def draw(self, update_rate: float, shape: Shape, device: torch.device) -> Tensor: ...
+
+
+class Stochastic(Firing):
+    """Each cell acts with probability `update_rate`, in training and by default at inference."""
+
+    def draw(self, update_rate: float, shape: Shape, device: torch.device) -> Tensor:
+        return rng.uniform(shape, device) < update_rate
+
+
+class Expected(Firing):
+    """Mean field: every cell acts by `update_rate` of its change. One deterministic pass in place of an ensemble's mean."""
+
+    def draw(self, update_rate: float, shape: Shape, device: torch.device) -> Tensor:
+        return torch.full(shape, update_rate, device=device)
+
+
+class Replay(Firing):
+    """Maps given one by one, to repeat another program's run or to compare two forms of the rule."""
+
+    def __init__(self, maps: Iterator[Tensor]) -> None:
+        self.maps = maps
+
+    def draw(self, update_rate: float, shape: Shape, device: torch.device) -> Tensor:
+        return next(self.maps).to(device)
+
+
+class Automaton(nn.Module):
+    """The rule and its repetition. `pinned` leading channels are never changed; `arithmetic` is the precision of the
+    matrix products at inference, while the cells stay in float32."""
+
+    def __init__(
+        self,
+        channels: int,
+        hidden: int,
+        update_rate: float = 0.5,
+        dims: Literal[2, 3] = 2,
+        slope: float = 0.0,
+        norm: Literal["cell", "global", "none"] = "none",
+        dropout: float = 0.0,
+        pinned: int = 0,
+        attention: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        conv = {2: nn.Conv2d, 3: nn.Conv3d}[dims]
+        self.perceive = conv(channels, 2 * channels, 3)  # p0 and p1 in one
+        self.think = nn.Linear(3 * channels, hidden)
+        self.act = nn.Linear(hidden, channels, bias=False)
+        nn.init.zeros_(self.act.weight)
+        self.dropout = nn.Dropout(dropout)
+        self.attention = attention
+        self.channels, self.dims, self.slope, self.norm, self.pinned = channels, dims, slope, norm, pinned
+        self.update_rate = update_rate
+        self.firing: Firing = Stochastic()
+        self.arithmetic = torch.float32
+
+    def forward(self, cells: Tensor, updates: int) -> Tensor:
+        """(b, c, *s) -> (b, c, *s) after `updates` updates."""
+        if min(cells.shape[2:]) < 2:
+            raise InputError(f"cells of shape {tuple(cells.shape[2:])} have no neighbours along an axis; use images of at least 2 px (8 px for two levels)")
+        cells = cells.movedim(1, -1).clone(memory_format=torch.contiguous_format)  # (b, *s, c)
+        firing = Stochastic() if self.training else self.firing
+        for _ in range(updates):
+            fired = firing.draw(self.update_rate, tuple(cells.shape[:-1]), cells.device)
+            cells = self.update(cells, fired)
+        return cells.movedim(-1, 1)
+
+    def update(self, cells: Tensor, fired: Tensor) -> Tensor:
+        """One update; `cells` (b, *s, c) may be changed in place where no gradient is asked for."""
+        if torch.is_grad_enabled():
+            return checkpoint(self.dense, cells, fired, use_reentrant=False)  # type: ignore[return-value]
+        return self.dense(cells, fired) if self.norm == "global" else self.acting(cells, fired)
+
+    def dense(self, cells: Tensor, fired: Tensor) -> Tensor:
+        """Perception of all cells by convolution; the perceptron for those that act, or for all if the norm is global."""
+        u = self.perceived(cells)
+        z = torch.cat([u, self.perceive(padded(u)).movedim(1, -1)], -1)  # (b, *s, 3c)
+        if self.norm == "global":
+            return cells + fired[..., None] * self.unpinned(self.change(z))
+        index = fired.flatten().nonzero()[:, 0]
+        ds = fired.flatten()[index, None] * self.unpinned(self.change(z.flatten(0, -2)[index]))
+        return cells.flatten(0, -2).index_add(0, index, ds.to(cells.dtype)).view_as(cells)
+
+    def acting(self, cells: Tensor, fired: Tensor) -> Tensor:
+        """Neighbourhoods gathered for the acting cells alone, a chunk at a time. Changes `cells` in place."""
+        old = padded(self.perceived(cells)).movedim(1, -1).to(self.arithmetic)  # what neighbours see: before the update
+        rows, flat = old.flatten(0, -2), cells.flatten(0, -2)
+        centre, offsets = neighbourhood(tuple(cells.shape[:-1]), fired)
+        index, share = fired.flatten().nonzero()[:, 0], fired.flatten()
+        kernel = self.perceive.weight.movedim(1, -1).flatten(1).to(self.arithmetic)  # (2c, 9c)
+        chunk = CHUNK if cells.device.type == "cpu" else len(index)
+        for now, middle in zip(index.split(chunk), centre.split(chunk), strict=True):
+            around = rows.index_select(0, (middle[:, None] + offsets).flatten()).view(len(middle), -1)  # (n, 9c)
+            near = F.linear(around, kernel, self.perceive.bias.to(self.arithmetic))
+            ds = self.change(torch.cat([rows.index_select(0, middle), near], 1))
+            flat.index_copy_(0, now, flat.index_select(0, now) + share[now, None] * self.unpinned(ds.float()))
+        return cells
+
+    def perceived(self, cells: Tensor) -> Tensor:
+        return cells if self.attention is None else cells + self.attention(cells.movedim(-1, 1)).movedim(1, -1)
+
+    def change(self, z: Tensor) -> Tensor:
+        """(..., 3c) -> (..., c): the perceptron."""
+        if z.dtype == torch.float32:
+            h = self.think(z)
+        else:
+            h = F.linear(z, self.think.weight.to(z.dtype), self.think.bias.to(z.dtype))
+        h = self.dropout(self.normed(F.leaky_relu(h, self.slope)))
+        return F.linear(h, self.act.weight.to(h.dtype))
+
+    def normed(self, h: Tensor) -> Tensor:
+        match self.norm:
+            case "cell":
+                return F.layer_norm(h, h.shape[-1:])
+            case "global":  # over all cells of an image and their hidden channels, as the official code does
+                return F.layer_norm(h, h.shape[1:])
+            case "none":
+                return h
+
+    def unpinned(self, ds: Tensor) -> Tensor:
+        return F.pad(ds[..., self.pinned :], (self.pinned, 0)) if self.pinned else ds
+
+
+def padded(u: Tensor) -> Tensor:
+    """Reflect padding by one cell, (b, *s, c) -> (b, c, *(s + 2)), still channels-last in memory."""
+    dims = u.ndim - 2
+    for axis in range(1, dims + 1):
+        u = torch.cat([u.narrow(axis, 1, 1), u, u.narrow(axis, u.shape[axis] - 2, 1)], axis)
+    return u.movedim(-1, 1)
+
+
+def neighbourhood(shape: Shape, fired: Tensor) -> tuple[Tensor, Tensor]:
+    """Flat indices of the acting cells in the padded grid (n,), and the offsets of their 3^dims neighbours."""
+    batch, *space = shape
+    wide = [n + 2 for n in space]
+    strides = [1]
+    for n in reversed(wide[1:]):
+        strides.insert(0, strides[0] * n)
+    where = fired.nonzero()  # (n, 1 + dims)
+    steps = torch.tensor([strides[0] * wide[0], *strides], device=fired.device)
+    one = torch.tensor([0] + [1] * len(space), device=fired.device)
+    centre = ((where + one) * steps).sum(1)
+    offsets = [sum(d * s for d, s in zip(delta, strides, strict=True)) for delta in product((-1, 0, 1), repeat=len(space))]
+    return centre, torch.tensor(offsets, device=fired.device)

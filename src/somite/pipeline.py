@@ -1,0 +1,116 @@
+"""A trained run, ready to use: `run = somite.load("runs/demo"); result = run.predict("image.png", members=10)`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from .data.record import Case, Record, read
+from .errors import InputError
+from .nn.automaton import Expected, Firing, Stochastic
+from .predict.ensemble import Result, predict
+from .recipe import Recipe, build, only_own, parse
+
+
+@dataclass
+class Run:
+    """A run folder in memory. `recipe.method.network` is the bare network."""
+
+    path: Path
+    recipe: Recipe
+
+    @property
+    def method(self) -> torch.nn.Module:
+        return self.recipe.method
+
+    def predict(self, image: np.ndarray | str | Path | Case, members: int | None = None, seed: int = 0, batch: int | None = None) -> Result:
+        """Segment one image or volume.
+
+        image: a path (PNG, JPG, TIFF, NIfTI) or an array: (h, w), (h, w, 3) or (h, w, 4) as images are usually held, or
+        (c, h, w), or (c, x, y, z); integers are scaled by their type's range, floats must be what the recipe expects.
+        members: ensemble size (default: the recipe's). The result lies in the input's own geometry, and is a function of
+        (seed, name of the case, members).
+        """
+        task = self.recipe.task
+        record = self.record(image)
+        return predict(
+            self.recipe.method, self.recipe.data.preprocess, record, members or task.members, task.fusion, seed, batch or task.batch
+        )
+
+    def record(self, image: np.ndarray | str | Path | Case) -> Record:
+        if isinstance(image, Case):
+            return read(image)
+        if isinstance(image, np.ndarray):
+            array = as_channels(image)
+            return Record(Case("array", (), None, "array"), "array", array, None, self.values, None, None)
+        return read(Case(Path(image).name, (Path(image),), None, Path(image).name))
+
+    @property
+    def values(self) -> tuple[int, ...] | None:
+        labels = self.recipe.data.labels
+        return None if labels is None else tuple(labels)
+
+    def take(self, steps: int) -> None:
+        """Sample with another number of reverse steps."""
+        self.recipe.method.take(steps)
+
+    def fire(self, firing: Firing) -> None:
+        """How the cells of an automaton act at inference. Raises InputError for networks without cells."""
+        levels = getattr(self.recipe.method.network, "levels", None)
+        if levels is None:
+            raise InputError("--firing is for cellular automata, and this run's network has no cells; leave it out")
+        for level in levels:
+            level.firing = firing
+
+
+FIRINGS = {"stochastic": Stochastic, "expected": Expected}
+
+
+def load(path: str | Path, trust: bool = False, device: str | None = None) -> Run:
+    """Open a run folder (recipe.yaml and weights.safetensors).
+
+    trust: build classes from outside somite that the recipe names; only for runs whose origin you know.
+    device: "cpu", "cuda", ...; by default the GPU where there is one. Raises InputError for what is missing or broken.
+    """
+    path = Path(path)
+    if not (path / "recipe.yaml").is_file():
+        raise InputError(f"{path} is not a run folder: it has no recipe.yaml; somite train makes one")
+    if not trust:
+        only_own(path / "recipe.yaml")
+    recipe = build(parse(path / "recipe.yaml"))
+    recipe.method.load_state_dict(weights(path, recipe))
+    recipe.method.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
+    return Run(path, recipe)
+
+
+def weights(path: Path, recipe: Recipe) -> dict[str, torch.Tensor]:
+    file = path / "weights.safetensors"
+    if not file.is_file():
+        raise InputError(f"{file} is missing: train on with `somite train` (weights are written at the first validation), or restore it from a copy")
+    try:
+        found = load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{file} is broken ({error}); restore it from a copy, or train again") from error
+    wanted = recipe.method.state_dict()
+    odd = sorted({*wanted} ^ {*found}) + [k for k in wanted if k in found and wanted[k].shape != found[k].shape]
+    if odd:
+        raise InputError(f"{file} does not fit {path / 'recipe.yaml'}: {len(odd)} entries differ, the first is {odd[0]}; both must come from the same run")
+    return found
+
+
+def as_channels(array: np.ndarray) -> np.ndarray:
+    """(h, w), (h, w, 3|4), (c, h, w) or (c, x, y, z) -> (c, *s) float32; integers scaled to [0, 1] by their type's range."""
+    if array.ndim == 2:
+        array = array[None]
+    elif array.ndim == 3 and array.shape[-1] in (3, 4) and array.shape[0] not in (1, 3):
+        array = np.moveaxis(array[..., :3], -1, 0)
+    if array.ndim not in (3, 4):
+        raise InputError(f"an array of shape {array.shape} is no image; give (h, w), (h, w, 3), (c, h, w) or (c, x, y, z)")
+    scale = np.iinfo(array.dtype).max if np.issubdtype(array.dtype, np.unsignedinteger) else 1
+    array = (array / np.float32(scale)).astype(np.float32)
+    if not np.isfinite(array).all():
+        raise InputError("the array holds NaN or infinite values; replace them before predicting")
+    return array

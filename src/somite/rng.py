@@ -1,0 +1,81 @@
+"""The one door to randomness.
+
+Everything random in somite draws from torch's generators through `normal` and `uniform`. Outside of any context
+these are torch's global generators, which training re-seeds at every step (`step_seed`), so that a run that was
+killed resumes bit for bit. Inside `seeded(seed, names)` row i of every draw comes from a generator of its own,
+seeded by (seed, names[i]): a member of an ensemble is the same whether it is drawn alone or in a batch.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import torch
+from torch import Generator, Tensor
+
+from .types import Shape
+
+
+def derive(*key: object) -> int:
+    """A 63-bit seed from any printable key: equal keys give equal seeds on every machine."""
+    digest = hashlib.blake2b("\x1f".join(map(str, key)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+class Rows:
+    """One generator for each row of a batch, made on the device where it is first needed."""
+
+    def __init__(self, seeds: Sequence[int]) -> None:
+        self.seeds = seeds
+        self._generators: dict[torch.device, list[Generator]] = {}
+
+    def on(self, device: torch.device) -> list[Generator]:
+        if device not in self._generators:
+            self._generators[device] = [Generator(device).manual_seed(seed) for seed in self.seeds]
+        return self._generators[device]
+
+
+_rows: ContextVar[Rows | None] = ContextVar("rows", default=None)
+
+
+@contextmanager
+def seeded(seed: int, names: Sequence[object]) -> Iterator[None]:
+    """Draw row i from the stream (seed, names[i]); torch's global generators are left as they were."""
+    token = _rows.set(Rows([derive(seed, name) for name in names]))
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(derive(seed, *names))  # for what draws without this module, dropout say
+            yield
+    finally:
+        _rows.reset(token)
+
+
+def step_seed(seed: int, step: int, rank: int) -> None:
+    """Make all that training draws in this step a function of (seed, step, rank)."""
+    torch.manual_seed(derive("train", seed, step, rank))
+
+
+def generators(device: torch.device) -> list[Generator] | None:
+    """The rows' generators, for libraries that take them (diffusers does); None outside of `seeded`."""
+    rows = _rows.get()
+    return None if rows is None else rows.on(device)
+
+
+def normal(shape: Shape, device: torch.device) -> Tensor:
+    """Standard normal noise of this shape; axis 0 is the batch."""
+    return _draw(torch.randn, shape, device)
+
+
+def uniform(shape: Shape, device: torch.device) -> Tensor:
+    """Uniform numbers in [0, 1) of this shape; axis 0 is the batch."""
+    return _draw(torch.rand, shape, device)
+
+
+def _draw(draw, shape: Shape, device: torch.device) -> Tensor:  # noqa: ANN001
+    rows = generators(device)
+    if rows is None:
+        return draw(shape, device=device)
+    if len(rows) != shape[0]:
+        raise ValueError(f"the batch has {shape[0]} rows but the random door was opened for {len(rows)} names")
+    return torch.stack([draw(shape[1:], generator=g, device=device) for g in rows])

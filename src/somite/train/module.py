@@ -1,0 +1,60 @@
+"""The one LightningModule. It holds no mathematics: methods know losses, tasks know scores."""
+
+import torch
+from lightning import LightningModule
+from torch import Tensor, nn
+
+from ..diffusion.methods import Method
+from ..rng import step_seed
+from ..tasks.task import Glimpse, Task
+from ..types import Sample
+from .options import Training
+
+
+class Module(LightningModule):
+    def __init__(self, method: Method, task: Task, training: Training) -> None:
+        super().__init__()
+        self.method, self.task, self.training_options = method, task, training
+        self.glimpses: list[Glimpse] = []
+
+    def on_train_batch_start(self, batch: Sample, batch_idx: int) -> None:
+        # All that this step draws is a function of (seed, step, rank): this, and the data's stream, make resuming exact.
+        step_seed(self.training_options.seed, batch_idx, self.global_rank)
+
+    def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
+        losses = self.method.loss(*self.task.split(batch))
+        if not bool(losses["loss"].isfinite()):
+            raise FloatingPointError(
+                f"the loss of step {batch_idx} is {losses['loss'].item()}; the last checkpoint is good. Lower --training.rate, "
+                "or use --training.precision 32-true if this was 16-mixed"
+            )
+        self.log_dict({f"train/{name}": value.detach() for name, value in losses.items()}, prog_bar=False, batch_size=1)
+        self.log("loss", losses["loss"].detach(), prog_bar=True, logger=False, batch_size=1)
+        return losses["loss"]
+
+    def on_validation_epoch_start(self) -> None:
+        self.glimpses = []
+
+    def validation_step(self, batch: tuple[Sample, str], batch_idx: int) -> None:
+        sample, case = batch
+        self.glimpses.append(self.task.glimpse(self.method, sample, case))
+
+    def on_validation_epoch_end(self) -> None:
+        scores = torch.tensor([len(self.glimpses), sum(g.score for g in self.glimpses)], device=self.device)
+        count, total = self.all_gather(scores).reshape(-1, 2).sum(0).tolist()
+        self.log("val/dice", total / max(count, 1), prog_bar=True, rank_zero_only=False, sync_dist=False)
+
+    def configure_optimizers(self):  # noqa: ANN201 - Lightning's union of everything
+        options = self.training_options
+        trained = [p for p in self.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(decayed(trained, options.weight_decay), lr=options.rate)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, options.rate_at)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def decayed(trained: list[nn.Parameter], decay: float) -> list[dict]:
+    """Weight decay for matrices and kernels; none for biases and norms."""
+    wide = [p for p in trained if p.ndim > 1]
+    narrow = [p for p in trained if p.ndim <= 1]
+    groups = [{"params": wide, "weight_decay": decay}, {"params": narrow, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]

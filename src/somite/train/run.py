@@ -1,0 +1,172 @@
+"""One training run: a folder that explains itself, and that the same command goes on with."""
+
+import json
+import logging
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from jsonargparse import Namespace
+from lightning import Callback, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, RichProgressBar, TQDMProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+from torch.utils.data import DataLoader
+
+from ..data.dataset import Data
+from ..data.digest import digest, summary
+from ..environment import environment
+from ..errors import InputError
+from ..files import write_json, write_text
+from ..recipe import Recipe, build, dump
+from ..rng import derive
+from ..types import Sample
+from .callbacks import AtomicCheckpoints, Averaged, Best, Look, Resumable
+from .metrics_csv import MetricsCSV, rewind
+from .module import Module
+from .options import Training
+
+# What may differ when a run is resumed: none of it changes the weights.
+FREE = ("training.workers", "training.checkpoint", "training.lightning", "task", "data.cache_gb")
+
+
+def train(config: Namespace, out: Path) -> None:
+    """Train into the folder `out`, or go on with the run that is there. A finished run is left as it is."""
+    begin(config, out)
+    if finished(out):
+        say(f"{out} is trained already ({json.loads((out / 'training.json').read_text())['steps']} steps); nothing to do")
+        return
+    torch.manual_seed(derive("weights", config.training.seed))
+    recipe = build(config)
+    check(recipe)
+    if not (out / "environment.json").exists():
+        record(out, recipe)
+    last = out / "checkpoints" / "last.ckpt"
+    step = resumed_step(last)
+    if step:
+        rewind(out / "metrics.csv", step)
+        say(f"{out}: going on from step {step} of {recipe.training.steps}")
+    trainer = make_trainer(recipe.training, out)
+    module = Module(recipe.method, recipe.task, recipe.training)
+    start = step * recipe.training.accumulate
+    world, rank = trainer.world_size, trainer.global_rank
+    options = recipe.training
+    loader = recipe.data.stream(options.batch, options.steps * options.accumulate, options.seed, start, rank, world, options.workers)
+    trainer.fit(module, loader, validation(recipe.data, rank, world), ckpt_path=last if step else None, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    if trainer.is_global_zero:
+        write_json(out / "training.json", {"steps": trainer.global_step, "best": best(trainer)})
+
+
+def begin(config: Namespace, out: Path) -> None:
+    """Write the resolved recipe, or check that the one that is there is the same."""
+    text, path = dump(config), out / "recipe.yaml"
+    if not path.exists():
+        if (out / "weights.safetensors").exists() or (out / "checkpoints").exists():
+            raise InputError(f"{out} holds weights but no recipe.yaml, so it cannot be resumed; choose another --out")
+        write_text(path, text)
+        return
+    changed = differences(yaml.safe_load(path.read_text(encoding="utf-8")), yaml.safe_load(text))
+    if changed:
+        raise InputError(f"{out} was begun with another recipe ({'; '.join(changed[:3])}); choose another --out, or delete the folder to start afresh")
+
+
+def differences(old: Any, new: Any, at: str = "") -> list[str]:  # noqa: ANN401 - YAML trees
+    if at and any(at == free or at.startswith(free + ".") for free in FREE):
+        return []
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = sorted({*old, *new})
+        return [text for key in keys for text in differences(old.get(key), new.get(key), f"{at}.{key}".lstrip("."))]
+    return [] if old == new else [f"{at.replace('.init_args', '')} is {old} there and {new} here"]
+
+
+def finished(out: Path) -> bool:
+    return (out / "training.json").exists() and (out / "weights.safetensors").exists()
+
+
+def check(recipe: Recipe) -> None:
+    """What would otherwise fail hours later: missing splits, masks that are all empty, a network of another shape."""
+    train, _ = recipe.data.cases("train"), recipe.data.cases("val")
+    if not any(bool(recipe.data.loaded(case)[1].any()) for case in train):
+        raise InputError(f"{recipe.data.path}: none of the {len(train)} training masks has any foreground; check that the masks are the right files")
+
+
+@rank_zero_only
+def record(out: Path, recipe: Recipe) -> None:
+    cases = [case for split in ("train", "val") for case in recipe.data.cases(split)]
+    weights = sum(p.numel() for p in recipe.method.parameters() if p.requires_grad)
+    write_json(out / "environment.json", {**environment(), "weights": weights, "data": {"digest": digest(cases), **summary(cases)}})
+
+
+def make_trainer(options: Training, out: Path) -> Trainer:
+    quiet()
+    callbacks: list[Callback] = [Best(out / "weights.safetensors"), Look(out / "glimpses")]
+    if options.ema:
+        callbacks.insert(0, Averaged(options.ema))
+    if options.patience is not None:
+        callbacks.append(EarlyStopping("val/dice", mode="max", patience=options.patience))
+    callbacks.append(Resumable(out / "checkpoints" / "last.ckpt", options.checkpoint, options.validate))
+    callbacks.append(RichProgressBar() if sys.stdout.isatty() else TQDMProgressBar(refresh_rate=max(1, options.steps // 50)))
+    defaults: dict[str, Any] = {
+        "accelerator": "auto",
+        "devices": 1,
+        "max_epochs": 1,  # one pass over a stream of options.steps batches
+        "accumulate_grad_batches": options.accumulate,
+        "val_check_interval": options.validate * options.accumulate,
+        "gradient_clip_val": options.clip,
+        "precision": options.precision,
+        "num_sanity_val_steps": 0,
+        "log_every_n_steps": 10,
+        "use_distributed_sampler": False,  # the stream shares itself out
+        "enable_checkpointing": False,  # ours are exact and atomic
+        "enable_model_summary": False,
+    }
+    logger = [MetricsCSV(out / "metrics.csv"), TensorBoardLogger(out, name="tensorboard", version="")]
+    try:
+        return Trainer(**{**defaults, **options.lightning}, logger=logger, callbacks=callbacks, plugins=[AtomicCheckpoints()])
+    except (TypeError, ValueError, RuntimeError) as error:  # Lightning's own words say which device or flag is not to be had
+        raise InputError(f"--training.lightning {options.lightning}: {error}") from error
+
+
+def validation(data: Data, rank: int, world: int) -> DataLoader:
+    """Each process samples its share of the validation cases, one case a batch."""
+    cases = data.cases("val")[rank::world]
+    items = [(index, case.id) for index, case in enumerate(cases)]
+
+    def load(batch: list[tuple[int, str]]) -> tuple[Sample, str]:
+        ((index, name),) = batch
+        image, mask = data.loaded(cases[index])
+        return {"image": image, "mask": mask}, name
+
+    return DataLoader(items, batch_size=1, collate_fn=load)  # type: ignore[arg-type]
+
+
+def resumed_step(last: Path) -> int:
+    if not last.exists():
+        return 0
+    try:
+        return int(torch.load(last, map_location="cpu", weights_only=True)["global_step"])
+    except Exception as error:
+        raise InputError(f"{last} cannot be read ({type(error).__name__}); delete it to train from the start, or restore it from a copy") from error
+
+
+def best(trainer: Trainer) -> dict[str, float]:
+    (kept,) = [callback for callback in trainer.callbacks if isinstance(callback, Best)]  # type: ignore[attr-defined]
+    return kept.state_dict()
+
+
+def quiet() -> None:
+    """Lightning's tips and deprecation notes are not for our users."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning.*")
+    warnings.filterwarnings("ignore", message=".*(num_workers|does not have many workers|logging interval|pin_memory).*")
+
+
+@rank_zero_only
+def say(text: str) -> None:
+    print(text, flush=True)

@@ -1,0 +1,68 @@
+"""The vocabulary that every other file speaks.
+
+Shapes: b batch, c channels, k mask channels, *s spatial axes (h w in 2D, h w d in 3D).
+Time: t is a LongTensor (b,) of training timesteps, 0 the least noisy, T-1 the most; -1 stands for the clean target.
+Values: in data space masks and probabilities lie in [0, 1] and images are normalised by the data's transform;
+logits and noise exist only inside a method.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+Maps = Float[Tensor, "b c *s"]
+Timesteps = Int[Tensor, " b"]
+Sample = dict[str, Tensor]  # "image" (b c *s), "mask" (b 1 *s): a batch as data yields it
+Shape = tuple[int, ...]
+Cond = dict[str, Tensor]  # "image" (b c *s), "coords" (b 3 *s), "label" (b k)
+State = Any  # opaque to everyone but the network that made it; None means "start afresh"
+
+
+@dataclass
+class Output:
+    """What one evaluation returns, for every network."""
+
+    value: Float[Tensor, "b ..."]  # in the parametrisation that the network is trained for
+    var: Float[Tensor, "b ..."] | None = None  # learned-variance interpolation in [-1, 1]
+    aux: dict[str, Tensor] = field(default_factory=dict)  # named auxiliary maps
+    state: State = None  # handed back to the network at the next timestep
+
+
+class Network(nn.Module, ABC):
+    """A map from (noisy target, timestep, condition) to an Output."""
+
+    def encode(self, cond: Cond) -> Cond:
+        """The part of the condition's encoding that depends on neither x nor t: computed once per case."""
+        return cond
+
+    @abstractmethod
+    def forward(self, x: Maps, t: Timesteps, cond: Cond, state: State = None) -> Output: ...
+
+
+@dataclass
+class Noised:
+    """A training example after the forward process: x_t = alpha_t x0 + sigma_t eps."""
+
+    target: Tensor  # (b, k, *s) probabilities in [0, 1]: one channel for a binary mask, one-hot for classes
+    x0: Tensor  # the target in model space
+    eps: Tensor
+    x_t: Tensor
+    t: Tensor
+
+
+@dataclass
+class Prediction:
+    """An Output read as an estimate of the clean target and of the noise."""
+
+    x0: Tensor
+    eps: Tensor
+    output: Output
+    logits: Tensor | None = None  # where the network predicts logits
+
+
+def right(coef: Tensor, x: Tensor) -> Tensor:
+    """(b,) -> (b, 1, ..., 1), to broadcast against x."""
+    return coef.reshape(-1, *[1] * (x.ndim - 1))
