@@ -154,3 +154,28 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
 def as_json(found: Interval) -> dict[str, Any]:
     values = {"mean": found.mean, "low": found.low, "high": found.high, "cases": found.cases, "groups": found.groups}
     return {k: None if isinstance(v, float) and np.isnan(v) else v for k, v in values.items()}
+
+
+def table(summary: dict[str, Any]) -> str:
+    """The main numbers as text."""
+    cases = next(iter(summary["metrics"].values()))["cases"]
+    lines = [f"{summary['split']}: {cases} rows, {summary['members']} members, {summary['steps']} reverse step(s); mean [95 % interval]"]
+    lines += [line(name, found) for name, found in {**summary["metrics"], **pooled_names(summary)}.items()]
+    return "\n".join(lines)
+
+
+def pooled_names(summary: dict[str, Any]) -> dict[str, Any]:
+    return {f"pooled {name}": found for name, found in summary["pooled"].items() if name.startswith("ece")}
+
+
+def line(name: str, found: dict[str, Any]) -> str:
+    interval = "" if found["low"] is None else f" [{found['low']:.4f}, {found['high']:.4f}]"
+    return f"  {name:24} {found['mean']:.4f}{interval}"
+
+
+def comparison(first: Path, second: Path) -> tuple[list[Row], str]:
+    """The rows of `compare` and the same as text."""
+    rows = compare(first, second)
+    lines = [f"{first} minus {second}, {rows[0]['cases']} shared cases; mean difference [95 % interval], p (Holm)"]
+    lines += [f"{line(row['metric'], row)}   p = {row['p_holm']:.3g}" for row in rows]
+    return rows, "\n".join(lines)

@@ -59,6 +59,14 @@ def sha256(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def full_disk(error: OSError) -> str | None:
+    """One sentence, if that is what an error means; None for other errors."""
+    if error.errno not in _FULL:
+        return None
+    where = f" while writing {error.filename}" if error.filename else ""
+    return f"the disk is full{where}; nothing that was there is lost: free some space and run the same command again"
+
+
 def _os_error(error: BaseException | None) -> OSError | None:
     """The OSError at the root of an exception, through libraries that wrap it (safetensors, SimpleITK)."""
     while error is not None:

@@ -9,8 +9,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from .data.record import Case, Record, read
+from .diffusion.methods import Method
 from .errors import InputError
-from .nn.automaton import Expected, Firing, Stochastic
+from .nn.automaton import Automaton, Expected, Firing, Stochastic
 from .predict.ensemble import Result, predict
 from .recipe import Recipe, build, only_own, parse
 
@@ -23,7 +24,7 @@ class Run:
     recipe: Recipe
 
     @property
-    def method(self) -> torch.nn.Module:
+    def method(self) -> Method:
         return self.recipe.method
 
     def predict(self, image: np.ndarray | str | Path | Case, members: int | None = None, seed: int = 0, batch: int | None = None) -> Result:
@@ -59,11 +60,19 @@ class Run:
 
     def fire(self, firing: Firing) -> None:
         """How the cells of an automaton act at inference. Raises InputError for networks without cells."""
-        levels = getattr(self.recipe.method.network, "levels", None)
-        if levels is None:
-            raise InputError("--firing is for cellular automata, and this run's network has no cells; leave it out")
-        for level in levels:
-            level.firing = firing
+        for automaton in self.automata("--firing"):
+            automaton.firing = firing
+
+    def compute_in(self, arithmetic: torch.dtype) -> None:
+        """The precision of an automaton's matrix products; its cells stay in float32."""
+        for automaton in self.automata("--precision"):
+            automaton.arithmetic = arithmetic
+
+    def automata(self, option: str) -> list[Automaton]:
+        found = [module for module in self.recipe.method.modules() if isinstance(module, Automaton)]
+        if not found:
+            raise InputError(f"{option} is for cellular automata, and this run's network has no cells; leave it out")
+        return found
 
 
 FIRINGS = {"stochastic": Stochastic, "expected": Expected}

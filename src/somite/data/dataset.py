@@ -57,6 +57,10 @@ class Data:
             raise InputError("this recipe does not say where the data are; add --data.root FOLDER (images/ and masks/ inside), a CSV of pairs or an nnU-Net raw folder")
         return NUCLEI if self.root == "nuclei" else Path(self.root)
 
+    def move(self, root: str) -> None:
+        """Use another data set with the same preprocessing."""
+        self.root, self._cases = root, {}
+
     def cases(self, split: str) -> list[Case]:
         """The labelled cases of a split: the data's own lists, or by hash where they bring none."""
         if not self._cases:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Int32
 from PIL import Image, ImageOps
+from PIL.TiffImagePlugin import TiffImageFile
 
 from ..errors import InputError
 from ..files import replacing
@@ -88,12 +89,19 @@ def check_file(path: Path) -> None:
         raise InputError(f"{path} is empty (0 bytes): copy it again from its origin")
 
 
+def damaged(path: Path, error: Exception) -> InputError:
+    """What a library's complaint about a file's content means to the user, on one line."""
+    why = " ".join(str(error).split())
+    return InputError(f"{path} is truncated or damaged ({why}): copy it again from its origin")
+
+
 def _open(path: Path) -> _Picture:
     check_file(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns about damage that it then raises, or that is no damage
-            with Image.open(path, formats=_FORMATS) as image:
+            # By handle: by name, Pillow 13 maps uncompressed TIFFs to memory and garbles those with a rotation tag.
+            with path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
                 _refuse_pages(image, path)
                 bits = _stored_bits(image, path)
                 turned = image.getexif().get(_ORIENTATION, 1) != 1
@@ -109,7 +117,7 @@ def _open(path: Path) -> _Picture:
             f"{path} is not an image that somite reads, or its header is damaged: save it as 8- or 16-bit PNG"
         ) from error
     except _DAMAGE as error:
-        raise InputError(f"{path} is truncated or damaged ({error}): copy it again from its origin") from error
+        raise damaged(path, error) from error
 
 
 def _refuse_pages(image: Image.Image, path: Path) -> None:
@@ -128,7 +136,7 @@ def _stored_bits(image: Image.Image, path: Path) -> int:
     if image.format == "PNG":
         with path.open("rb") as file:
             return file.read(25)[24]
-    if image.format == "TIFF":
+    if isinstance(image, TiffImageFile):
         return max(image.tag_v2.get(_BITS, (1,)))
     return 8
 
@@ -170,8 +178,6 @@ def _samples(picture: _Picture, path: Path) -> Float32[np.ndarray, "..."]:
         image = image.convert("RGBA" if "transparency" in image.info else "RGB")
     elif image.mode in ("CMYK", "YCbCr"):
         image = image.convert("RGB")  # without the ink profile: good enough to look at, as any viewer does
-    elif image.mode == "PA":
-        image = image.convert("RGBA")
     if image.mode not in ("L", "LA", "RGB", "RGBA"):
         raise InputError(f"{path} has colour mode {image.mode}, which has no plain meaning: save it as grey or RGB PNG")
     return np.asarray(image).astype(np.float32) / 255
@@ -198,7 +204,7 @@ def _finite(values: Float32[np.ndarray, "h w"], path: Path) -> Float32[np.ndarra
 
 def _refuse_inverted(image: Image.Image, path: Path) -> None:
     """Pillow inverts white-is-zero TIFFs of 8 bits but not those of 16."""
-    if image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == 0:
+    if isinstance(image, TiffImageFile) and image.tag_v2.get(_PHOTOMETRIC) == 0:
         raise InputError(f"{path} is a 16-bit TIFF in which 0 is white: invert it and save it with 0 as black")
 
 

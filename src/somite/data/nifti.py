@@ -9,21 +9,23 @@ import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 from jaxtyping import Float32, Float64, Int32
+from nibabel.affines import voxel_sizes
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
 from ..errors import InputError
 from ..files import replacing
-from .images import check_file
+from .images import check_file, damaged
 
 SUFFIXES = (".nii", ".nii.gz")
 _DAMAGE = (OSError, EOFError, ValueError, OverflowError, zlib.error, struct.error, ImageFileError, HeaderDataError)
 _MM = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
-_IDENTIFYING = ("descrip", "aux_file", "db_name", "intent_name")  # free text that may name a patient
+_IDENTIFYING = {"descrip", "aux_file", "db_name", "intent_name"}  # free text that may name a patient
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Geometry:
     @property
     def affine(self) -> Float64[np.ndarray, "4 4"]:
         """From voxel indices to millimetres (or the header's own unit)."""
-        return self.header.get_best_affine()
+        return _affine(self.header)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -43,8 +45,8 @@ class Geometry:
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
-        scale = _MM[self.header.get_xyzt_units()[0]]
-        x, y, z = (float(size) * scale for size in nib.affines.voxel_sizes(self.affine))
+        scale = _MM[str(self.header.get_xyzt_units()[0])]
+        x, y, z = (float(size) * scale for size in voxel_sizes(self.affine))
         return x, y, z
 
 
@@ -93,7 +95,7 @@ def write_volume(path: str | Path, array: np.ndarray, like: Geometry) -> None:
     stored = stored.astype(np.float32 if np.issubdtype(array.dtype, np.floating) else _unsigned(array))
     header = like.header.copy()
     header.extensions.clear()
-    for name in _IDENTIFYING:
+    for name in _IDENTIFYING & set(header.keys()):  # NIfTI-2 has no db_name
         header[name] = b""
     header["cal_min"] = header["cal_max"] = header["intent_code"] = 0  # they describe the image's values, not these
     header.set_data_dtype(stored.dtype)
@@ -103,6 +105,11 @@ def write_volume(path: str | Path, array: np.ndarray, like: Geometry) -> None:
     image.header.set_slope_inter(1, 0)
     with replacing(path) as temporary:
         nib.save(image, temporary)
+
+
+def _affine(header: nib.Nifti1Header) -> Float64[np.ndarray, "4 4"]:
+    best: Any = header.get_best_affine()  # sform before qform before pixdim; nibabel's own annotation is too wide
+    return np.asarray(best, dtype=np.float64)
 
 
 def _unsigned(array: np.ndarray) -> np.dtype:
@@ -123,11 +130,11 @@ def _open(path: Path) -> nib.Nifti1Image:
             image = nib.Nifti2Image.from_bytes(raw)
         else:
             raise InputError(f"{path} is not a NIfTI file (.nii, .nii.gz): convert it, DICOM with dcm2niix")
-        spatial = image.header.get_best_affine()
+        spatial = _affine(image.header)
     except InputError:
         raise
     except _DAMAGE as error:
-        raise InputError(f"{path} is truncated or damaged ({error}): copy it again from its origin") from error
+        raise damaged(path, error) from error
     shape = image.shape
     if len(shape) < 3 or sum(n > 1 for n in shape[3:]) > 1 or 0 in shape:
         raise InputError(f"{path} has shape {shape}: a volume has three axes, or four of which the last are channels")
@@ -137,9 +144,9 @@ def _open(path: Path) -> nib.Nifti1Image:
 
 
 def _values(image: nib.Nifti1Image, path: Path) -> np.ndarray:
-    if image.get_data_dtype().kind not in "iufb":
+    if np.dtype(image.get_data_dtype()).kind not in "iufb":
         raise InputError(f"{path} holds {image.get_data_dtype()} (colour or complex numbers): save it as numbers")
     try:
         return np.asanyarray(image.dataobj)
     except _DAMAGE as error:
-        raise InputError(f"{path} is truncated or damaged ({error}): copy it again from its origin") from error
+        raise damaged(path, error) from error

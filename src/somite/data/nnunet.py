@@ -69,9 +69,9 @@ def _folds(root: Path, train: dict[str, Case]) -> dict[str, list[str]]:
     if not path.is_file():
         return {}
     folds = read_json(path)
-    usable = isinstance(folds, list) and folds and isinstance(folds[0], dict) and {"train", "val"} <= set(folds[0])
-    if not usable:
+    first = folds[0] if isinstance(folds, list) and folds else None
+    if not isinstance(first, dict) or not {"train", "val"} <= set(first):
         raise InputError(f'{path} should hold a list of folds {{"train": [ids], "val": [ids]}}, as nnU-Net writes it')
-    splits = {name: [str(i) for i in folds[0][name]] for name in ("train", "val")}
+    splits = {name: [str(i) for i in first[name]] for name in ("train", "val")}
     check_splits(path, splits, train)
     return splits

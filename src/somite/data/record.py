@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Float32, Int, Int32, UInt8
+from jaxtyping import Float, Float32, Int32, Integer, UInt8
 
 from ..errors import InputError
 from . import images, nifti
@@ -81,7 +81,7 @@ def mask_values(case: Case) -> tuple[int, ...]:
     return () if case.mask is None else tuple(np.unique(_read_mask(case.mask)[0]).tolist())
 
 
-def write_mask(path: Path, mask: Int[np.ndarray, "*s"], record: Record) -> Path:
+def write_mask(path: Path, mask: Integer[np.ndarray, "*s"], record: Record) -> Path:
     """Write labels in the values that the case's own mask uses, where the case lies; `path` comes without suffix.
 
     Binary masks are 0 and 255 in PNG, 0 and 1 in NIfTI.
@@ -162,11 +162,11 @@ def _check_same(
     other_geometry: nifti.Geometry | None,
 ) -> None:
     """Two files of one case, mask and image or two channels: the same kind, size and place."""
+    if (geometry is None) != (other_geometry is None):
+        raise InputError(f"of {path} and {other} one is a volume and one a flat image: store both as NIfTI")
     if shape != other_shape:
         size, other_size = (" x ".join(map(str, s)) for s in (shape, other_shape))
         raise InputError(f"{path} is {size} but {other} is {other_size}: resample one to the size of the other")
-    if (geometry is None) != (other_geometry is None):
-        raise InputError(f"of {path} and {other} one is a volume and one a flat image: store both as NIfTI")
     if geometry is None or other_geometry is None:
         return
     difference = np.abs(geometry.affine - other_geometry.affine).max()

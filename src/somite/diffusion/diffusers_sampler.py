@@ -10,8 +10,10 @@ from torch import Tensor
 from .. import rng
 from ..errors import InputError
 from ..types import State
-from .samplers import Denoise, Sampler, Step, checked, clipped
+from .samplers import Denoise, Sampler, Step, checked, clipped, counted
 from .schedule import Schedule
+
+LARGEST = 0.999  # beta = 1, the end of a zero_snr schedule, is a log-SNR of -infinity, on which most schedulers return NaN
 
 
 class Diffusers(Sampler):
@@ -43,15 +45,20 @@ class Diffusers(Sampler):
             raise InputError(f"diffusers has no scheduler {self.scheduler!r}; one that it has is DPMSolverMultistepScheduler")
         wanted = {
             "num_train_timesteps": len(schedule),
-            "trained_betas": schedule.betas,
+            "trained_betas": [min(beta, LARGEST) for beta in schedule.betas],
             "prediction_type": "v_prediction",
             "timestep_spacing": "trailing",
             "clip_sample": False,
             **self.options,
         }
-        return kind.from_config({**kind().config, **wanted})
+        known = inspect.signature(kind).parameters  # not from_config: it drops what equals its own defaults
+        unknown = sorted({*self.options} - {*known})
+        if unknown:
+            raise InputError(f"diffusers' {self.scheduler} has no option {unknown[0]!r}; correct --method.sampler.options")
+        return kind(**{name: value for name, value in wanted.items() if name in known})
 
     def trajectory(self, denoise: Denoise, schedule: Schedule, x: Tensor) -> Iterator[Step]:
+        counted(self.steps, len(schedule))
         scheduler = self.build(schedule)
         scheduler.set_timesteps(self.steps, device=x.device)
         ts = [round(float(t)) for t in scheduler.timesteps]

@@ -48,11 +48,7 @@ class Stepwise(Sampler):
 
     def timesteps(self, total: int) -> list[int]:
         """`steps` decreasing timesteps, the first of them total-1."""
-        if not 1 <= self.steps <= total:
-            raise InputError(
-                f"{self.steps} sampling steps asked for, but this method was trained with {total} timesteps; "
-                f"choose 1 to {total}"
-            )
+        counted(self.steps, total)
         return [round(total * (1 - i / self.steps)) - 1 for i in range(self.steps)]
 
     def trajectory(self, denoise: Denoise, schedule: Schedule, x: Tensor) -> Iterator[Step]:
@@ -79,6 +75,11 @@ def clipped(pred: Prediction, x: Tensor, now: AlphaSigma, clip: float | None) ->
     alpha, sigma = now
     x0 = pred.x0.clamp(-clip, clip)
     return replace(pred, x0=x0, eps=(x - alpha * x0) / sigma)
+
+
+def counted(steps: int, total: int) -> None:
+    if not 1 <= steps <= total:
+        raise InputError(f"{steps} sampling steps asked for, but this method was trained with {total} timesteps; choose 1 to {total}")
 
 
 def checked(ts: list[int], total: int) -> list[int]:

@@ -1,9 +1,10 @@
 """Med-NCA: feed-forward segmentation by two cellular automata (Kalkhof et al. 2023, arXiv 2302.03473).
 
 A cell's channels: [image (pinned) | logits | free ...]. The first automaton runs on a quarter of the resolution, its cells
-are enlarged, the image is replaced by the full-size one, and a second automaton refines them. In training the second one
-sees one random patch of an image, of the first one's size: the rule is local, and the enlarged cells carry the context,
-so memory does not grow with the image.
+are enlarged, the image is replaced by the full-size one, and a second automaton refines them.
+
+# Paper: in training the second automaton sees one random patch of each image; here: the whole image, because
+# checkpointing keeps the memory low and no pixel goes to waste.
 """
 
 from typing import Literal
@@ -30,6 +31,7 @@ class MedNCA(Network):
         mask_channels: int = 1,
         update_rate: float = 0.5,
         dims: Literal[2, 3] = 2,
+        checkpointing: bool = True,
         firing: Firing | None = None,
     ) -> None:
         super().__init__()
@@ -38,7 +40,8 @@ class MedNCA(Network):
         self.channels, self.updates, self.scale = channels, updates, scale
         self.image_channels, self.mask_channels, self.dims = image_channels, mask_channels, dims
         self.levels = nn.ModuleList(
-            Automaton(channels, hidden, update_rate=update_rate, dims=dims, pinned=image_channels) for _ in range(2)
+            Automaton(channels, hidden, update_rate=update_rate, dims=dims, pinned=image_channels, checkpointing=checkpointing)
+            for _ in range(2)
         )
         for level in self.levels:
             level.firing = firing or Stochastic()

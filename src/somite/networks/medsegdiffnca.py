@@ -34,6 +34,7 @@ class MedSegDiffNCA(Network):
     time_scale: t is given to the cells as t / time_scale; 1 is the official raw t.
     position: one ramp from corner to corner, its mean over the axes; False leaves the channel free.
     downsample: "bilinear" reads the central 2x2 pixels of each 4x4 block, as the official code does; "area" reads all.
+    checkpointing: less memory in training for a quarter more time (see nn.automaton).
     firing: which cells act at inference (`Stochastic`, `Expected`); training is always stochastic.
     """
 
@@ -54,6 +55,7 @@ class MedSegDiffNCA(Network):
         position: bool = True,
         downsample: Literal["bilinear", "area"] = "bilinear",
         dims: Literal[2, 3] = 2,
+        checkpointing: bool = True,
         firing: Firing | None = None,
     ) -> None:
         super().__init__()
@@ -73,6 +75,7 @@ class MedSegDiffNCA(Network):
                 norm=norm,
                 dropout=dropout,
                 attention=CBAM(channels, dims=dims) if cbam else None,
+                checkpointing=checkpointing,
             )
             for _ in range(levels)
         )

@@ -64,7 +64,8 @@ class Replay(Firing):
 
 class Automaton(nn.Module):
     """The rule and its repetition. `pinned` leading channels are never changed; `arithmetic` is the precision of the
-    matrix products at inference, while the cells stay in float32."""
+    matrix products at inference, while the cells stay in float32. `checkpointing` keeps only the cells of each update for
+    the backward pass and computes the rest again: a quarter slower, and memory that hardly grows with the updates."""
 
     def __init__(
         self,
@@ -77,6 +78,7 @@ class Automaton(nn.Module):
         dropout: float = 0.0,
         pinned: int = 0,
         attention: nn.Module | None = None,
+        checkpointing: bool = True,
     ) -> None:
         super().__init__()
         conv = {2: nn.Conv2d, 3: nn.Conv3d}[dims]
@@ -87,7 +89,7 @@ class Automaton(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.attention = attention
         self.channels, self.dims, self.slope, self.norm, self.pinned = channels, dims, slope, norm, pinned
-        self.update_rate = update_rate
+        self.update_rate, self.checkpointing = update_rate, checkpointing
         self.firing: Firing = Stochastic()
         self.arithmetic = torch.float32
 
@@ -105,7 +107,9 @@ class Automaton(nn.Module):
     def update(self, cells: Tensor, fired: Tensor) -> Tensor:
         """One update; `cells` (b, *s, c) may be changed in place where no gradient is asked for."""
         if torch.is_grad_enabled():
-            return checkpoint(self.dense, cells, fired, use_reentrant=False)  # type: ignore[return-value]
+            if self.checkpointing:
+                return checkpoint(self.dense, cells, fired, use_reentrant=False)  # type: ignore[return-value]
+            return self.dense(cells, fired)
         return self.dense(cells, fired) if self.norm == "global" else self.acting(cells, fired)
 
     def dense(self, cells: Tensor, fired: Tensor) -> Tensor:

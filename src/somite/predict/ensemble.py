@@ -17,7 +17,7 @@ from .fusion import Fusion, decide
 class Result:
     """What is known of one case, in its own geometry; k is 1 for a binary mask (the spread and the members likewise)."""
 
-    case: str
+    record: Record  # the case: its id, image and geometry
     mask: np.ndarray  # (*s) uint8 label indices
     probability: np.ndarray  # (k, *s) float32
     spread: np.ndarray  # (k, *s) float32, standard deviation over the members
@@ -38,7 +38,7 @@ def predict(
     maps = sample(method, image, record.case.id, members, seed, batch)  # (m, n, k, *s)
     native = np.stack([preprocess.restore(one, record) for one in maps])  # (m, k, *native)
     probability = fusion(native)
-    return Result(record.case.id, decide(probability), probability, native.std(0), native)
+    return Result(record, decide(probability), probability, native.std(0), native)
 
 
 def sample(method: Method, image: Tensor, case: str, members: int, seed: int, batch: int) -> Tensor:

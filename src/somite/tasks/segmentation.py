@@ -61,17 +61,17 @@ class Segmentation(Task):
         for case in cases:
             record = data.read(case)
             result = predict(method, data.preprocess, record, self.members, self.fusion, seed, self.batch)
-            scored = self.score(result, record)
+            scored = self.score(result)
             for steps in self.steps:
                 scored.curves.append(self.with_steps(method, data, record, steps, seed))
             yield scored
 
-    def score(self, result: Result, record: Record) -> Scored:
+    def score(self, result: Result) -> Scored:
         """All metrics of one case, for each foreground label."""
         scored = Scored([])
         for label in range(1, max(len(result.probability), 2)):
             channel = 0 if len(result.probability) == 1 else label
-            one = Label(result, record, label, channel)
+            one = Label(result, label, channel)
             scored.rows.append(self.row(one))
             scored.bins += self.reliability(one)
             scored.curves += self.by_members(one)
@@ -133,7 +133,8 @@ class Segmentation(Task):
 class Label:
     """One label of one case, as the metrics want it: binary arrays in the case's own geometry."""
 
-    def __init__(self, result: Result, record: Record, label: int, channel: int) -> None:
+    def __init__(self, result: Result, label: int, channel: int) -> None:
+        record = result.record
         self.result, self.label = result, label
         self.truth = record.labels == label
         self.mask = result.mask == label
@@ -142,7 +143,7 @@ class Label:
         self.votes = votes(result.members)[:, channel]
         self.spacing = record.spacing or (1.0,) * self.truth.ndim
         value = record.values[label] if record.values else label
-        self.key = {"case": result.case, "group": record.group, "label": value}
+        self.key = {"case": record.case.id, "group": record.group, "label": value}
 
 
 def middle(array: np.ndarray) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import torch
 import yaml
 from jsonargparse import Namespace
 from lightning import Callback, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, RichProgressBar, TQDMProgressBar
+from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader
@@ -28,6 +27,7 @@ from .callbacks import AtomicCheckpoints, Averaged, Best, Look, Resumable
 from .metrics_csv import MetricsCSV, rewind
 from .module import Module
 from .options import Training
+from .progress import Line
 
 # What may differ when a run is resumed: none of it changes the weights.
 FREE = ("training.workers", "training.checkpoint", "training.lightning", "task", "data.cache_gb")
@@ -46,8 +46,8 @@ def train(config: Namespace, out: Path) -> None:
         record(out, recipe)
     last = out / "checkpoints" / "last.ckpt"
     step = resumed_step(last)
+    rewind(out / "metrics.csv", step)
     if step:
-        rewind(out / "metrics.csv", step)
         say(f"{out}: going on from step {step} of {recipe.training.steps}")
     trainer = make_trainer(recipe.training, out)
     module = Module(recipe.method, recipe.task, recipe.training)
@@ -89,7 +89,13 @@ def finished(out: Path) -> bool:
 
 
 def check(recipe: Recipe) -> None:
-    """What would otherwise fail hours later: missing splits, masks that are all empty, a network of another shape."""
+    """What would otherwise fail hours later: missing splits, masks that are all empty, classes that do not fit the codec."""
+    labels, channels = recipe.data.labels, recipe.method.codec.channels
+    if labels is not None and channels != len(labels) and not (channels == 1 and len(labels) == 2):
+        raise InputError(
+            f"--data.labels names {len(labels)} classes but the method's codec has {channels} channel(s); add "
+            f"--method.codec somite.diffusion.codec.OneHot --method.codec.classes {len(labels)} --method.network.mask_channels {len(labels)}"
+        )
     train, _ = recipe.data.cases("train"), recipe.data.cases("val")
     if not any(bool(recipe.data.loaded(case)[1].any()) for case in train):
         raise InputError(f"{recipe.data.path}: none of the {len(train)} training masks has any foreground; check that the masks are the right files")
@@ -110,7 +116,7 @@ def make_trainer(options: Training, out: Path) -> Trainer:
     if options.patience is not None:
         callbacks.append(EarlyStopping("val/dice", mode="max", patience=options.patience))
     callbacks.append(Resumable(out / "checkpoints" / "last.ckpt", options.checkpoint, options.validate))
-    callbacks.append(RichProgressBar() if sys.stdout.isatty() else TQDMProgressBar(refresh_rate=max(1, options.steps // 50)))
+    callbacks.append(Line())
     defaults: dict[str, Any] = {
         "accelerator": "auto",
         "devices": 1,

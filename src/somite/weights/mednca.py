@@ -1,0 +1,97 @@
+"""Med-NCA's released checkpoints (github.com/MECLabTUDA/M3D-NCA, MIT, (c) 2023 John Kalkhof) become a run folder.
+
+A checkpoint is one level: p0, p1 (c, c, 3, 3) perceive, fc0 (h, 3c) thinks, fc1 (c, h) acts. The official code convolves
+images whose two axes are swapped, so the kernels are transposed here.
+"""
+
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from ..environment import environment
+from ..errors import InputError
+from ..files import replacing, sha256, write_json, write_text
+from ..recipe import build, dump, parse, path_of
+
+ORIGIN = "Med-NCA, Kalkhof et al. 2023 (arXiv 2302.03473); github.com/MECLabTUDA/M3D-NCA, Tutorial_MedNCA_Hippocampus"
+LICENCE = "MIT, (c) 2023 John Kalkhof, if these are the files released there; otherwise that of their author"
+
+
+def import_mednca(checkpoints: Sequence[Path], out: Path) -> Path:
+    """A run folder at `out` from the checkpoints of both levels, the low-resolution one (model0.pth) first.
+
+    The sizes of the cells come from the checkpoints. What these do not say is the hippocampus tutorial's: one image
+    channel, 16 updates a level, slices of 64 x 64. Where yours was trained otherwise, change recipe.yaml.
+    Raises InputError for what is no Med-NCA checkpoint.
+    """
+    out = Path(out)
+    if len(checkpoints) != 2:
+        raise InputError(f"a Med-NCA has two levels, got {len(checkpoints)} checkpoints; give the low-resolution one and then the other: model0.pth model1.pth")
+    if any((out / name).exists() for name in ("recipe.yaml", "weights.safetensors", "checkpoints")):
+        raise InputError(f"{out} holds a run already; choose another --out")
+    levels = [opened(Path(path)) for path in checkpoints]
+    sizes = [checked(weights, Path(path)) for weights, path in zip(levels, checkpoints, strict=True)]
+    if sizes[0] != sizes[1]:
+        raise InputError(f"{checkpoints[0]} and {checkpoints[1]} differ in size ((channels, hidden) {sizes[0]} and {sizes[1]}); both must come from one training")
+    (channels, hidden), _ = sizes
+    config = parse(path_of("mednca/hippocampus"), [f"--method.network.channels={channels}", f"--method.network.hidden={hidden}"])
+    method = build(config).method
+    method.load_state_dict({f"network.levels.{i}.{k}": v for i, weights in enumerate(levels) for k, v in translated(weights).items()})
+    count = sum(p.numel() for p in method.parameters())
+    files = [{"file": Path(path).name, "sha256": sha256(path)} for path in checkpoints]
+    write_json(out / "origin.json", {"origin": ORIGIN, "licence": LICENCE, "files": files})
+    write_json(out / "environment.json", {**environment(), "weights": count})
+    write_json(out / "training.json", {"steps": 0, "best": {}})  # none here
+    with replacing(out / "weights.safetensors") as temporary:
+        temporary.write_bytes(save({name: value.contiguous() for name, value in method.state_dict().items()}))
+    write_text(out / "recipe.yaml", dump(config))  # last: from now on the folder is a run
+    return out
+
+
+def opened(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise InputError(f"the checkpoint {path} is not there; give the two .pth files of a Med-NCA")
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise InputError(f"{path} is no plain file of weights: opening it would run code that it names; take it from its origin again, or save its state_dict() alone") from error
+    except Exception as error:  # torch has a zoo of them for damaged files
+        raise InputError(f"{path} cannot be read as a PyTorch checkpoint ({type(error).__name__}); copy it again from its origin") from error
+    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
+        raise InputError(f"{path} holds no state dict of tensors; give model0.pth and model1.pth, not the optimizer or scheduler")
+    return found
+
+
+def checked(weights: dict[str, Tensor], path: Path) -> tuple[int, int]:
+    """(channels, hidden), inferred from fc1 and then demanded of everything else."""
+    wanted = {"fc0.weight", "fc0.bias", "fc1.weight", "p0.weight", "p0.bias", "p1.weight", "p1.bias"}
+    missing, odd = sorted(wanted - {*weights}), sorted({*weights} - wanted)
+    if missing or odd:
+        differ = "; ".join(f"{word} {', '.join(names[:4])}" for word, names in (("it lacks", missing), ("it has", odd)) if names)
+        raise InputError(f"{path} is no level of a Med-NCA: {differ}")
+    if weights["fc1.weight"].ndim != 2:
+        raise InputError(f"{path} is no level of a Med-NCA: fc1.weight has shape {tuple(weights['fc1.weight'].shape)}, wanted (channels, hidden)")
+    c, h = weights["fc1.weight"].shape
+    shapes = {"fc0.weight": (h, 3 * c), "fc0.bias": (h,), "p0.weight": (c, c, 3, 3), "p0.bias": (c,), "p1.weight": (c, c, 3, 3), "p1.bias": (c,)}
+    for name, shape in shapes.items():
+        if tuple(weights[name].shape) != shape:
+            raise InputError(f"{path} is no level of a Med-NCA: {name} has shape {tuple(weights[name].shape)}, wanted {shape}")
+    for name, value in weights.items():
+        if not value.isfinite().all():
+            raise InputError(f"{path} is damaged: {name} holds NaN or infinite values; copy it again from its origin")
+    return c, h
+
+
+def translated(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The official names and axes -> an Automaton's."""
+    return {
+        "perceive.weight": torch.cat([weights["p0.weight"], weights["p1.weight"]]).transpose(2, 3),
+        "perceive.bias": torch.cat([weights["p0.bias"], weights["p1.bias"]]),
+        "think.weight": weights["fc0.weight"],
+        "think.bias": weights["fc0.bias"],
+        "act.weight": weights["fc1.weight"],
+    }
