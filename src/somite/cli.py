@@ -77,7 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return run(list(sys.argv[1:] if argv is None else argv))
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        message = str(error).rpartition("InputError: ")[2]  # a worker process sends its traceback along
+        print(f"error: {message.strip()}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from where it was", file=sys.stderr)
@@ -149,51 +150,44 @@ def evaluate(options: argparse.Namespace) -> None:
 
 
 def predict(options: argparse.Namespace) -> None:
-    from .data.record import Case
     from .data.sources import find_inputs
     from .files import write_json
-    from .writing import KINDS, write
+    from .writing import check, names, write, written
 
     kinds = options.save.split(",")
-    for kind in kinds:
-        if kind not in KINDS:
-            raise InputError(f"--save {kind}: there is no such output; choose from {', '.join(KINDS)}")
+    check(kinds)
     cases = find_inputs(options.inputs)
     opened = open_run(options)
-    task = opened.recipe.task
+    members, channels = opened.recipe.task.members, opened.method.codec.channels
     settings = {
         "run": str(options.run.resolve()),
-        "members": options.members or task.members,
-        "steps": opened.recipe.method.steps,
+        "members": members,
+        "steps": opened.method.steps,
         "seed": options.seed,
-        "firing": options.firing or "stochastic",
+        "firing": options.firing,
         "precision": options.precision,
         "save": sorted(kinds),
     }
-    same_settings(options.out / "prediction.json", settings, options.overwrite)
-
-    def done(case: Case) -> bool:
-        return not options.overwrite and any(options.out.glob(f"{case.id}_{kinds[-1].rstrip('s')}*"))
-
-    todo = [case for case in cases if not done(case)]
+    described = options.out / "prediction.json"
+    same_settings(described, settings, options.overwrite)
+    done = [case for case in cases if written(options.out, names(case.id, kinds, members, channels, opened.values))]
+    todo = cases if options.overwrite else [case for case in cases if case not in done]
     if len(todo) < len(cases):
-        print(f"{len(cases) - len(todo)} of {len(cases)} are done already")
+        print(f"{len(done)} of {len(cases)} are done already")
     for case in tracked(todo):
-        write(opened.predict(case, options.members, options.seed), options.out, kinds)
-    write_json(options.out / "prediction.json", settings)
+        result = opened.predict(case, seed=options.seed)
+        write_json(described, settings)
+        write(result, options.out, kinds)
     print(f"{len(cases)} cases in {options.out}")
 
 
 def same_settings(path: Path, settings: dict[str, Any], overwrite: bool) -> None:
     """Outputs of two different settings never stand side by side in one folder."""
-    from .files import write_json
-
     if path.exists() and not overwrite:
         before = json.loads(path.read_text(encoding="utf-8"))
         changed = [key for key in settings if before.get(key) != settings[key]]
         if changed:
             raise InputError(f"{path.parent} holds predictions made with another {changed[0]} ({before.get(changed[0])}); choose another --out or add --overwrite")
-    write_json(path, settings)
 
 
 def compare(options: argparse.Namespace) -> None:

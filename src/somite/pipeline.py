@@ -8,7 +8,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from .data.record import Case, Record, read
+from .data.record import Case, Record, stem
 from .diffusion.methods import Method
 from .errors import InputError
 from .nn.automaton import Automaton, Expected, Firing, Stochastic
@@ -31,23 +31,22 @@ class Run:
         """Segment one image or volume.
 
         image: a path (PNG, JPG, TIFF, NIfTI) or an array: (h, w), (h, w, 3) or (h, w, 4) as images are usually held, or
-        (c, h, w), or (c, x, y, z); integers are scaled by their type's range, floats must be what the recipe expects.
+        (c, h, w), or (c, x, y, z); unsigned integers are scaled by their type's range, other numbers must be what the
+        recipe expects. Alpha must be opaque.
         members: ensemble size (default: the recipe's). The result lies in the input's own geometry, and is a function of
-        (seed, name of the case, members).
+        (seed, name of the case, members); an array's name is "array", a file's its name without suffix.
         """
         task = self.recipe.task
-        record = self.record(image)
-        return predict(
-            self.recipe.method, self.recipe.data.preprocess, record, members or task.members, task.fusion, seed, batch or task.batch
-        )
+        count = task.members if members is None else members
+        if count < 1:
+            raise InputError(f"--members {count}: an ensemble has at least one member")
+        return predict(self.recipe.method, self.recipe.data.preprocess, self.record(image), count, task.fusion, seed, batch or task.batch)
 
     def record(self, image: np.ndarray | str | Path | Case) -> Record:
-        if isinstance(image, Case):
-            return read(image)
         if isinstance(image, np.ndarray):
             array = as_channels(image)
             return Record(Case("array", (), None, "array"), "array", array, None, self.values, None, None)
-        return read(Case(Path(image).name, (Path(image),), None, Path(image).name))
+        return self.recipe.data.read(image if isinstance(image, Case) else Case(stem(Path(image)), (Path(image),), None, stem(Path(image))))
 
     @property
     def values(self) -> tuple[int, ...] | None:
@@ -91,8 +90,16 @@ def load(path: str | Path, trust: bool = False, device: str | None = None) -> Ru
         only_own(path / "recipe.yaml")
     recipe = build(parse(path / "recipe.yaml"))
     recipe.method.load_state_dict(weights(path, recipe))
-    recipe.method.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
+    recipe.method.to(usable(device or ("cuda" if torch.cuda.is_available() else "cpu"))).eval()
     return Run(path, recipe)
+
+
+def usable(device: str) -> torch.device:
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        why = str(error).partition("\n")[0]
+        raise InputError(f"--device {device} cannot be used here ({why}); leave --device out to take what there is") from error
 
 
 def weights(path: Path, recipe: Recipe) -> dict[str, torch.Tensor]:
@@ -115,7 +122,7 @@ def as_channels(array: np.ndarray) -> np.ndarray:
     if array.ndim == 2:
         array = array[None]
     elif array.ndim == 3 and array.shape[-1] in (3, 4) and array.shape[0] not in (1, 3):
-        array = np.moveaxis(array[..., :3], -1, 0)
+        array = np.moveaxis(opaque(array), -1, 0)
     if array.ndim not in (3, 4):
         raise InputError(f"an array of shape {array.shape} is no image; give (h, w), (h, w, 3), (c, h, w) or (c, x, y, z)")
     scale = np.iinfo(array.dtype).max if np.issubdtype(array.dtype, np.unsignedinteger) else 1
@@ -123,3 +130,11 @@ def as_channels(array: np.ndarray) -> np.ndarray:
     if not np.isfinite(array).all():
         raise InputError("the array holds NaN or infinite values; replace them before predicting")
     return array
+
+
+def opaque(array: np.ndarray) -> np.ndarray:
+    """(h, w, 3 or 4) -> (h, w, 3). Raises InputError where alpha says that colours are not what they seem."""
+    full = np.iinfo(array.dtype).max if np.issubdtype(array.dtype, np.integer) else 1
+    if (array[..., 3:] != full).any():
+        raise InputError("the array has transparent pixels, whose colour is undefined; flatten it onto a background")
+    return array[..., :3]

@@ -6,7 +6,9 @@ with somebody else's run only somite's own classes are accepted.
 
 import contextlib
 import io
-from collections.abc import Sequence
+import itertools
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -21,7 +23,10 @@ from .errors import InputError
 from .tasks.task import Task
 from .train.options import Training
 
-OWN = "somite."
+OWN = re.compile(r"somite(\.\w+)+")
+WORD = re.compile(r"[\w ,+-]*")
+FRAME = ("Does not validate", "Subtypes:", "Errors:", "Problem with given class_path", "Expected a <class 'NoneType'>", "Given value type:")
+PARSER_KEY = re.compile(r'Parser key "([^"]+)":')
 
 
 @dataclass
@@ -61,7 +66,7 @@ def parse(path: Path, overrides: Sequence[str] = ()) -> Namespace:
         with contextlib.redirect_stderr(io.StringIO()):
             return parser().parse_args(["--config", str(path), *overrides])
     except (ArgumentError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: {first_line(error)}; somite train {path.stem} --help lists the options") from error
+        raise InputError(f"{path}: {explained(error)}; somite train RECIPE --help lists the options") from error
 
 
 def build(config: Namespace) -> Recipe:
@@ -75,26 +80,47 @@ def dump(config: Namespace) -> str:
 
 
 def only_own(path: Path) -> None:
-    """Refuse a recipe that names a class outside somite: building it would run whatever that name points to."""
+    """Refuse a recipe that could bring in a class from outside somite: reading it would already run whatever it names.
+
+    A class may hide in any string, as a class path or as a file that names one in its turn. So every string has to be one
+    of somite's own classes or a plain word that is no file's name; only `data.root`, which is never read as a class, is free.
+    """
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise InputError(f"{path} cannot be read as a recipe ({first_line(error)}); take it from the run's origin again") from error
-    for name in class_paths(tree):
-        if "." in name and not name.startswith(OWN):
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise InputError(f"{path} cannot be read as a recipe ({explained(error)}); take it from the run's origin again") from error
+    for text in strings(tree):
+        if not OWN.fullmatch(text) and (not WORD.fullmatch(text) or (path.parent / text).is_file()):
             raise InputError(
-                f"{path} names the class {name}, which is not somite's; loading it would run a stranger's code. "
+                f"{path} names {text}, which is not somite's; loading it could run a stranger's code. "
                 "If you trust where this run comes from, add --trust (in Python: somite.load(path, trust=True))"
             )
 
 
-def class_paths(tree: Any) -> list[str]:  # noqa: ANN401 - a YAML tree
-    if isinstance(tree, dict):
-        here = [tree["class_path"]] if isinstance(tree.get("class_path"), str) else []
-        return here + [name for value in tree.values() for name in class_paths(value)]
-    return [name for value in tree for name in class_paths(value)] if isinstance(tree, list) else []
+def strings(tree: Any, at: str = "") -> Iterator[str]:  # noqa: ANN401 - a YAML tree
+    match tree:
+        case dict():
+            for key, value in tree.items():
+                yield from strings(value, f"{at}.{key}")
+        case list():
+            for value in tree:
+                yield from strings(value, f"{at}[]")
+        case str() if tree and at != ".data.root":
+            yield tree
 
 
-def first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[:4]) if lines else type(error).__name__
+def explained(error: BaseException) -> str:
+    """What is wrong in one line. Of jsonargparse's tree of complaints: the option's full name, and the innermost of them."""
+    lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    keys = [index for index, line in enumerate(lines) if PARSER_KEY.search(line)]
+    if not keys:
+        return " ".join(line.strip() for line in lines[:4])
+    option = ".".join(PARSER_KEY.search(lines[index])[1] for index in keys)  # type: ignore[index]
+    depth = indentation(lines[keys[-1]])
+    inner = [line.strip(" -") for line in itertools.takewhile(lambda line: indentation(line) > depth, lines[keys[-1] + 1 :])]
+    told = [line for line in inner if not line.startswith(FRAME)] or inner
+    return f"{option}: " + "; ".join(re.sub(r"<class '([\w.]+)'>|typing\.", r"\1", line) for line in told)
+
+
+def indentation(line: str) -> int:
+    return len(line) - len(line.lstrip())

@@ -43,6 +43,16 @@ class Network(nn.Module, ABC):
 
 
 @dataclass
+class Posterior:
+    """q(x_{t-1} | x_t, x0) = N(of_x0 x0 + of_x x_t, exp(log_small)); (b,) each. log_large is log beta_t."""
+
+    of_x0: Tensor
+    of_x: Tensor
+    log_small: Tensor
+    log_large: Tensor
+
+
+@dataclass
 class Noised:
     """A training example after the forward process: x_t = alpha_t x0 + sigma_t eps."""
 
@@ -51,6 +61,7 @@ class Noised:
     eps: Tensor
     x_t: Tensor
     t: Tensor
+    posterior: Posterior | None = None  # of the step t -> t-1, where there is one
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """A prediction as files: PNG for images, NIfTI with the input's own geometry for volumes."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from .data.record import write_map, write_mask
@@ -10,24 +10,35 @@ from .predict.ensemble import Result
 KINDS = ("mask", "probability", "spread", "members")
 
 
-def write(result: Result, out: Path, kinds: Collection[str] = ("mask", "probability", "spread")) -> list[Path]:
-    """CASE_mask, CASE_probability, CASE_spread, CASE_member-00 ...; with classes one map a class, named by its value."""
+def check(kinds: Collection[str]) -> None:
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown:
         raise InputError(f"--save {unknown[0]}: there is no such output; choose from {', '.join(KINDS)}")
-    record = result.record
-    name = record.case.id
-    values = record.values or range(len(result.probability))
-    written = []
-    if "mask" in kinds:
-        written.append(write_mask(out / f"{name}_mask", result.mask, record))
-    for kind in ("probability", "spread"):
-        if kind in kinds:
-            maps = getattr(result, kind)
-            tags = [""] if len(maps) == 1 else [f"-{value}" for value in values]
-            written += [write_map(out / f"{name}_{kind}{tag}", one, record) for tag, one in zip(tags, maps, strict=True)]
-    if "members" in kinds:
-        for index, member in enumerate(result.members):
-            tags = [""] if len(member) == 1 else [f"-{value}" for value in values]
-            written += [write_map(out / f"{name}_member-{index:02d}{tag}", one, record) for tag, one in zip(tags, member, strict=True)]
-    return written
+
+
+def names(case: str, kinds: Collection[str], members: int, channels: int, values: Sequence[int] | None) -> list[str]:
+    """What `write` calls its files, without their suffix; with several channels one map a class, named by its value."""
+    tags = [""] if channels == 1 else [f"-{value}" for value in values or range(channels)]
+    parts = {
+        "mask": ["mask"],
+        "probability": [f"probability{tag}" for tag in tags],
+        "spread": [f"spread{tag}" for tag in tags],
+        "members": [f"member-{index:02d}{tag}" for index in range(members) for tag in tags],
+    }
+    return [f"{case}_{part}" for kind in KINDS if kind in kinds for part in parts[kind]]
+
+
+def write(result: Result, out: Path, kinds: Collection[str] = ("mask", "probability", "spread")) -> list[Path]:
+    """CASE_mask, CASE_probability, CASE_spread, CASE_member-00 ..., in this order."""
+    check(kinds)
+    record, members = result.record, result.members
+    paths = [out / name for name in names(record.case.id, kinds, len(members), len(result.probability), record.values)]
+    maps = {"probability": result.probability, "spread": result.spread, "members": members.reshape(-1, *result.mask.shape)}
+    masks = [write_mask(paths.pop(0), result.mask, record)] if "mask" in kinds else []
+    arrays = [one for kind in KINDS if kind in kinds and kind in maps for one in maps[kind]]
+    return masks + [write_map(path, one, record) for path, one in zip(paths, arrays, strict=True)]
+
+
+def written(out: Path, stems: Sequence[str]) -> bool:
+    """Whether all of these files are there, as image or as volume."""
+    return all(any((out / f"{stem}{suffix}").is_file() for suffix in (".png", ".nii.gz")) for stem in stems)

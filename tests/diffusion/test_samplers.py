@@ -83,11 +83,16 @@ def test_ancestral_equals_diffusers(ours, theirs, clip, steps):
     reference.set_timesteps(steps)
     x = y = torch.randn(2, 1, 4, 4)
     torch.manual_seed(1)
+    walk = [y]
     for t in reference.timesteps:
         value = noise(y, int(t)) if ours != "learned" else torch.cat([noise(y, int(t)), torch.cos(5 * y)], 1)
         y = reference.step(value, t, y).prev_sample
+        walk.append(y)
     torch.manual_seed(1)
-    torch.testing.assert_close(end(Ancestral(steps, ours, clip), linear(), x), y, rtol=1e-7, atol=1e-7)
+    found = [step.x for step in Ancestral(steps, ours, clip).trajectory(denoiser(linear()), linear(), x)]
+    if steps < 1000 and ours != "small":  # diffusers adds noise to the end of a respaced walk, because it tests t > 0
+        found.pop(), walk.pop()
+    torch.testing.assert_close(torch.stack(found), torch.stack(walk), rtol=1e-7, atol=1e-7)
 
 
 @pytest.mark.parametrize("schedule", [linear(), scaled_linear(), cosine(), linear(zero_snr=True)])
@@ -125,7 +130,10 @@ def test_the_true_noise_leads_back_to_the_target(schedule, steps):
     torch.testing.assert_close(end(DDIM(steps, clip=None), schedule, a * mask + s * eps, denoise), mask, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("sampler", [DDIM(1), DDIM(1, eta=1.0), DDIM(1, clip=None), Ancestral(1), Ancestral(1, "large"), Ancestral(1, "learned")])
+ONE = [DDIM(1), DDIM(1, eta=1.0), DDIM(1, clip=None), Ancestral(1), Ancestral(1, "large"), Ancestral(1, "learned")]
+
+
+@pytest.mark.parametrize("sampler", ONE)
 @pytest.mark.parametrize("schedule", [linear(), linear(100), cosine(20)])
 def test_one_step_is_taken_from_the_last_timestep_and_ends_at_the_clean_estimate(sampler, schedule):
     asked = []
@@ -138,7 +146,7 @@ def test_one_step_is_taken_from_the_last_timestep_and_ends_at_the_clean_estimate
     assert asked == [[len(schedule) - 1] * 3]
     assert (first.t, last.t) == (len(schedule) - 1, -1)
     torch.testing.assert_close(last.x, first.pred.x0, rtol=1e-9, atol=1e-9)
-    assert sampler.clip is None or float(last.x.abs().max()) <= 1
+    assert sampler.clip is None or float(last.x.abs().max()) <= 1 + 1e-9
 
 
 @pytest.mark.parametrize("kind", [DDIM, Ancestral])

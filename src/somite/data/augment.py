@@ -2,7 +2,6 @@
 
 from math import pi
 
-import torch
 from torch import Tensor
 
 

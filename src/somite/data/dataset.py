@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from ..errors import InputError
@@ -15,7 +14,7 @@ from .preprocess import Preprocess
 from .record import Case, Record, read
 from .sources import NUCLEI, find_cases, find_splits
 from .split import assign
-from .stream import Stream, TrainingSet
+from .stream import Stream, TrainingSet, together
 
 
 class Data:
@@ -49,7 +48,7 @@ class Data:
         self.rates = rates or {"train": 0.7, "val": 0.1, "test": 0.2}
         self.room = cache_gb * 2**30
         self._cases: dict[str, list[Case]] = {}
-        self._cache: dict[str, tuple[Tensor, Tensor]] = {}
+        self._cache: dict[Case, tuple[Tensor, Tensor]] = {}
 
     @property
     def path(self) -> Path:
@@ -89,7 +88,8 @@ class Data:
         """The training batches `start` .. `total` - 1 of process `rank` of `world`."""
         cases = self.cases("train")
         stream = Stream(len(cases), batch, total, seed, start, rank, world)
-        return DataLoader(TrainingSet(self.draw), batch_sampler=stream, num_workers=workers, persistent_workers=workers > 0)
+        drawn = TrainingSet(self.draw)
+        return DataLoader(drawn, batch_sampler=stream, collate_fn=together, num_workers=workers, persistent_workers=workers > 0)
 
     def draw(self, index: int, seed: int) -> Sample:
         """Training example of case `index`: {"image": (c, *s), "mask": (1, *s)}; slice, crop and augmentation follow from `seed`."""
@@ -111,6 +111,8 @@ class Data:
         """A random window, around `centre` where one is given; smaller images are mirrored to the window's size."""
         space = image.shape[1:]
         size = [self.crop] * len(space) if isinstance(self.crop, int) else list(self.crop or ())
+        if len(size) != len(space):
+            raise InputError(f"--data.crop {self.crop} has {len(size)} numbers for {len(space)} axes; give one an axis, or one for all")
         for axis, (have, want) in enumerate(zip(space, size, strict=True)):
             if have < want:
                 image, mask = mirrored(image, axis + 1, want), mirrored(mask, axis + 1, want)
@@ -123,13 +125,13 @@ class Data:
         return image, mask
 
     def loaded(self, case: Case) -> tuple[Tensor, Tensor]:
-        if case.id in self._cache:
-            return self._cache[case.id]
+        if case in self._cache:
+            return self._cache[case]
         sample = self.sample(self.read(case))
         pair = sample["image"], sample["mask"].to(torch.uint8)
         size = sum(part.element_size() * part.nelement() for part in pair)
         if size <= self.room:
-            self._cache[case.id], self.room = pair, self.room - size
+            self._cache[case], self.room = pair, self.room - size
         return pair
 
 

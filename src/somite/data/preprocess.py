@@ -30,7 +30,7 @@ class Preprocess:
         size: int | list[int] | None = None,
         normalise: Normalise | None = None,
         dims: Literal[2, 3] = 2,
-        axis: int = 2,
+        axis: Literal[0, 1, 2] = 2,
         cubic: bool = False,
     ) -> None:
         self.channels, self.size, self.normalise = channels, size, normalise or Unit()
@@ -101,5 +101,6 @@ class Preprocess:
     def resized(self, image: Tensor, size: tuple[int, ...]) -> Tensor:
         if image.ndim == 5:
             return F.interpolate(image, size=size, mode="trilinear", align_corners=False)
-        mode = "bicubic" if self.cubic else "bilinear"
-        return F.interpolate(image, size=size, mode=mode, align_corners=False, antialias=not self.cubic)
+        if self.cubic:  # it overshoots at edges: no pixel becomes darker or brighter than the image is
+            return F.interpolate(image, size=size, mode="bicubic", align_corners=False).clamp(image.min(), image.max())
+        return F.interpolate(image, size=size, mode="bilinear", align_corners=False, antialias=True)

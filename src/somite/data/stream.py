@@ -7,8 +7,9 @@ share the stream without talking.
 from collections.abc import Callable, Iterator
 
 import torch
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset, Sampler, default_collate
 
+from ..errors import InputError
 from ..rng import derive
 from ..types import Tensor
 
@@ -47,3 +48,14 @@ class TrainingSet(Dataset[dict[str, Tensor]]):
 
     def __getitem__(self, key: Draw) -> dict[str, Tensor]:
         return self.draw(*key)
+
+
+def together(samples: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """A batch of samples, which must be equally large."""
+    sizes = sorted({" x ".join(map(str, sample["image"].shape[1:])) for sample in samples})
+    if len(sizes) > 1:
+        raise InputError(
+            f"training images of different sizes ({', '.join(sizes)}) make no batch; cut them with --data.crop, give one "
+            "size for all as --data.preprocess.size [h, w], or set --training.batch 1"
+        )
+    return default_collate(samples)

@@ -13,7 +13,9 @@ from ..types import State
 from .samplers import Denoise, Sampler, Step, checked, clipped, counted
 from .schedule import Schedule
 
-LARGEST = 0.999  # beta = 1, the end of a zero_snr schedule, is a log-SNR of -infinity, on which most schedulers return NaN
+# Most schedulers return NaN on beta = 1, the end of a zero_snr schedule, where the log-SNR is -infinity. Nearer to 1 those
+# that walk x / alpha lose digits, and 0.9 leaves less signal already than float32 resolves beside the noise.
+ALMOST_ONE = 0.9
 
 
 class Diffusers(Sampler):
@@ -45,7 +47,7 @@ class Diffusers(Sampler):
             raise InputError(f"diffusers has no scheduler {self.scheduler!r}; one that it has is DPMSolverMultistepScheduler")
         wanted = {
             "num_train_timesteps": len(schedule),
-            "trained_betas": [min(beta, LARGEST) for beta in schedule.betas],
+            "trained_betas": [beta if beta < 1 else ALMOST_ONE for beta in schedule.betas],
             "prediction_type": "v_prediction",
             "timestep_spacing": "trailing",
             "clip_sample": False,

@@ -76,7 +76,8 @@ class Diffusion(Method):
     def corrupt(self, target: Tensor, t: Tensor, eps: Tensor) -> Noised:
         x0 = self.codec.encode(target)
         alpha, sigma = (right(c, x0) for c in self.schedule(t))
-        return Noised(self.codec.probabilities(target), x0, eps, alpha * x0 + sigma * eps, t)
+        x_t = alpha * x0 + sigma * eps
+        return Noised(self.codec.probabilities(target), x0, eps, x_t, t, self.schedule.posterior(t))
 
     def denoise(self, x_t: Tensor, t: Tensor, cond: Cond, state: State = None) -> Prediction:
         """`cond` as the network's `encode` returned it."""

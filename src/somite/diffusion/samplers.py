@@ -43,12 +43,23 @@ class Sampler(ABC):
         """Every step from standard normal noise x (b, k, *s) to the sample, which is the last step's x."""
 
 
+Spacing = Literal["trailing", "linspace"]
+
+
 class Stepwise(Sampler):
-    """The loop, with one formula left open."""
+    """The loop, with one formula left open.
+
+    spacing: "trailing" are T-1, T-1 - T/n, ...; "linspace" are n equally spaced timesteps from T-1 to 0, which is how
+    guided-diffusion and its descendants respace (Lin et al. 2024, table 2).
+    """
+
+    spacing: Spacing
 
     def timesteps(self, total: int) -> list[int]:
         """`steps` decreasing timesteps, the first of them total-1."""
         counted(self.steps, total)
+        if self.spacing == "linspace" and self.steps > 1:
+            return [round(i * (total - 1) / (self.steps - 1)) for i in reversed(range(self.steps))]
         return [round(total * (1 - i / self.steps)) - 1 for i in range(self.steps)]
 
     def trajectory(self, denoise: Denoise, schedule: Schedule, x: Tensor) -> Iterator[Step]:
@@ -96,9 +107,9 @@ class DDIM(Stepwise):
     """Song et al. 2021, eq. 12. eta = 0 is deterministic given the first noise; eta = 1 with all steps is ancestral sampling."""
 
     def __init__(
-        self, steps: int = 50, eta: float = 0.0, clip: float | None = 1.0, inherit_state: bool = True
+        self, steps: int = 50, eta: float = 0.0, clip: float | None = 1.0, inherit_state: bool = True, spacing: Spacing = "trailing"
     ) -> None:
-        self.steps, self.eta, self.clip, self.inherit_state = steps, eta, clip, inherit_state
+        self.steps, self.eta, self.clip, self.inherit_state, self.spacing = steps, eta, clip, inherit_state, spacing
 
     def step(self, pred: Prediction, x: Tensor, now: AlphaSigma, then: AlphaSigma) -> Tensor:
         (a_t, s_t), (a_s, s_s) = now, then
@@ -120,8 +131,9 @@ class Ancestral(Stepwise):
         variance: Literal["small", "large", "learned"] = "small",
         clip: float | None = 1.0,
         inherit_state: bool = True,
+        spacing: Spacing = "trailing",
     ) -> None:
-        self.steps, self.variance, self.clip, self.inherit_state = steps, variance, clip, inherit_state
+        self.steps, self.variance, self.clip, self.inherit_state, self.spacing = steps, variance, clip, inherit_state, spacing
 
     def step(self, pred: Prediction, x: Tensor, now: AlphaSigma, then: AlphaSigma) -> Tensor:
         (a_t, s_t), (a_s, s_s) = now, then

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..types import Timesteps
+from ..types import Posterior, Timesteps
 
 AlphaSigma = tuple[float, float]
 
@@ -18,7 +18,8 @@ AlphaSigma = tuple[float, float]
 class Schedule(nn.Module):
     """alpha_t and sigma_t at T timesteps, and at timestep -1, the clean target (1, 0)."""
 
-    table: Tensor
+    table: Tensor  # (2, T + 1): alpha, sigma
+    steps: Tensor  # (4, T): the fields of Posterior
 
     def __init__(self, betas: Tensor) -> None:
         super().__init__()
@@ -35,6 +36,7 @@ class Schedule(nn.Module):
         self._alpha_bar = torch.cat([clean, alpha_bar]).tolist()  # exact: 1 - a_t^2 / a_s^2 cancels in float32
         table = torch.stack([torch.cat([clean, alpha_bar]).sqrt(), torch.cat([1 - clean, 1 - alpha_bar]).sqrt()])
         self.register_buffer("table", table.float(), persistent=False)
+        self.register_buffer("steps", posterior_table(self._alpha_bar).float(), persistent=False)
 
     def __len__(self) -> int:
         return len(self._alpha_bar) - 1
@@ -43,6 +45,10 @@ class Schedule(nn.Module):
         """alpha_t and sigma_t, (b,) each, for training."""
         alpha, sigma = self.table[:, t + 1]
         return alpha, sigma
+
+    def posterior(self, t: Timesteps) -> Posterior:
+        """The coefficients of the exact step from t to t-1 (Ho et al. 2020, eq. 7), for variational losses."""
+        return Posterior(*self.steps[:, t])
 
     def at(self, t: int) -> AlphaSigma:
         """alpha_t and sigma_t as exact Python floats, for sampling."""
@@ -93,3 +99,14 @@ def without_terminal_signal(betas: Tensor) -> Tensor:
     alpha_bar = ((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2
     before = torch.cat([alpha_bar.new_ones(1), alpha_bar[:-1]])
     return 1 - alpha_bar / before
+
+
+def posterior_table(alpha_bar: list[float]) -> Tensor:
+    """(4, T) in float64. The variance of the last step, to the clean target, is zero; its logarithm is the one before's."""
+    a = torch.tensor(alpha_bar, dtype=torch.float64)
+    before, now = a[:-1], a[1:]
+    beta = 1 - now / before
+    small = beta * (1 - before) / (1 - now)
+    small[0] = small[min(1, len(small) - 1)]  # log 0 otherwise (guided-diffusion's choice too)
+    of_x = (now / before).sqrt() * (1 - before) / (1 - now)
+    return torch.stack([before.sqrt() * beta / (1 - now), of_x, small.log(), beta.log()])

@@ -3,14 +3,16 @@
 Terms never average over the batch, and what is zero at the target is said in each docstring.
 """
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import InputError
-from ..types import Noised, Prediction
+from ..types import Noised, Prediction, right
 
 
 def per_example(x: Tensor) -> Tensor:
@@ -65,6 +67,30 @@ class Aux(Term):
         return per_example((aux[:, None] - ex.target[None]) ** 2)
 
 
+class Variational(Term):
+    """One term of the variational bound, in bits a dimension: what trains a learned variance (Nichol & Dhariwal 2021, eq. 15).
+
+    KL(q(x_{t-1} | x_t, x0) || p(x_{t-1} | x_t)), and at t = 0 the negative log-likelihood of x0 under a Gaussian integrated
+    over bins of 2/255 (Ho et al. 2020, eq. 13). The mean is detached: this term moves the variance alone.
+    `tanh_cdf` takes guided-diffusion's approximation of the normal distribution function (0.4 % off at t = 0).
+    """
+
+    def __init__(self, weight: float = 1.0, tanh_cdf: bool = False) -> None:
+        self.weight, self.cdf = weight, tanh_normal_cdf if tanh_cdf else torch.special.ndtr
+
+    def __call__(self, pred: Prediction, ex: Noised) -> Tensor:
+        if pred.output.var is None or ex.posterior is None:
+            raise InputError("the term Variational needs a diffusion method and a network that predicts its variance (learn_variance: true)")
+        of_x0, of_x, small, large = (right(c, ex.x_t) for c in vars(ex.posterior).values())
+        mean = of_x0 * pred.x0.detach() + of_x * ex.x_t
+        share = (pred.output.var.float() + 1) / 2
+        log_var = share * large + (1 - share) * small
+        true_mean = of_x0 * ex.x0 + of_x * ex.x_t
+        kl = 0.5 * (log_var - small + (small - log_var).exp() + (true_mean - mean) ** 2 * (-log_var).exp() - 1)
+        nll = -discretised_log_likelihood(ex.x0, mean, 0.5 * log_var, self.cdf)
+        return per_example(torch.where(right(ex.t, ex.x_t) == 0, nll, kl)) / math.log(2)
+
+
 class CrossEntropy(Term):
     """Cross-entropy of logits against the target: binary for one channel, softmax for more. Zero for infinite confidence."""
 
@@ -114,6 +140,19 @@ class DeepSupervision(Term):
             loss = per_example(cross_entropy(logits, ex.target)) + soft_dice_loss(logits, ex.target, self.smooth)
             total = total + 0.5 ** (level + 1) * loss
         return total
+
+
+def tanh_normal_cdf(x: Tensor) -> Tensor:
+    return 0.5 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+def discretised_log_likelihood(x: Tensor, mean: Tensor, log_std: Tensor, cdf: Callable[[Tensor], Tensor]) -> Tensor:
+    """log P(x - 1/255 < y < x + 1/255), y ~ N(mean, std^2), the outermost bins of [-1, 1] reaching to infinity."""
+    above = cdf((x - mean + 1 / 255) * (-log_std).exp())
+    below = cdf((x - mean - 1 / 255) * (-log_std).exp())
+    above = torch.where(x > 0.999, torch.ones_like(above), above)
+    below = torch.where(x < -0.999, torch.zeros_like(below), below)
+    return (above - below).clamp(min=1e-12).log()
 
 
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:

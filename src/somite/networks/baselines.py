@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..nn.padding import cropped, extended
 from ..types import Cond, Network, Output, State, Timesteps
 
 
@@ -33,7 +33,8 @@ class DynUNet(Network):
         levels = len(channels)
         if not 0 <= deep_heads <= levels - 2:
             raise InputError(f"deep supervision of {deep_heads} heads needs {deep_heads + 2} levels of channels, got {list(channels)}")
-        self.image_channels, self.factor, self.deep_heads = image_channels, 2 ** (levels - 1), deep_heads
+        self.image_channels, self.deep_heads = image_channels, deep_heads
+        self.factor = 2**levels  # one halving more than there is: instance norm needs more than one place at the bottom
         self.unet = MonaiDynUNet(
             spatial_dims=dims,
             in_channels=image_channels,
@@ -52,25 +53,7 @@ class DynUNet(Network):
         if image.shape[1] != self.image_channels:
             raise InputError(f"this network takes {self.image_channels} image channels, got {image.shape[1]}; set --method.network.image_channels or --data.preprocess.channels")
         space = image.shape[2:]
-        out = self.unet(enlarged(image, self.factor))
+        out = self.unet(extended(image, self.factor))
         if not (self.training and self.deep_heads):
             return Output(cropped(out, space))
         return Output(cropped(out[:, 0], space), aux={"deep": cropped(out[:, 1:], space)})
-
-
-def enlarged(image: Tensor, factor: int) -> Tensor:
-    """The image, its far edge repeated, to a multiple of `factor` along each axis and at least two of them."""
-    for axis in range(2, image.ndim):
-        have = image.shape[axis]
-        more = max(2 * factor, -(-have // factor) * factor) - have
-        if more:
-            edge = image.narrow(axis, have - 1, 1)
-            image = torch.cat([image, edge.expand(*[more if a == axis else n for a, n in enumerate(edge.shape)])], axis)
-    return image
-
-
-def cropped(x: Tensor, space: Sequence[int]) -> Tensor:
-    first = x.ndim - len(space)
-    for axis, size in enumerate(space, first):
-        x = x.narrow(axis, 0, size)
-    return x

@@ -28,7 +28,7 @@ from .. import rng
 from ..errors import InputError
 from ..types import Shape
 
-CHUNK = 2048  # cells at a time: their hidden layer (4 MiB at 512 channels) stays in the cache
+CHUNK = 1024  # cells at a time: their hidden layer (2 MiB at 512 units) stays in the cache
 
 
 class Firing(ABC):
@@ -131,7 +131,7 @@ class Automaton(nn.Module):
         kernel = self.perceive.weight.movedim(1, -1).flatten(1).to(self.arithmetic)  # (2c, 9c)
         chunk = CHUNK if cells.device.type == "cpu" else len(index)
         for now, middle in zip(index.split(chunk), centre.split(chunk), strict=True):
-            around = rows.index_select(0, (middle[:, None] + offsets).flatten()).view(len(middle), -1)  # (n, 9c)
+            around = rows.index_select(0, (middle[:, None] + offsets).flatten()).view(len(middle), kernel.shape[1])  # (n, 9c)
             near = F.linear(around, kernel, self.perceive.bias.to(self.arithmetic))
             ds = self.change(torch.cat([rows.index_select(0, middle), near], 1))
             flat.index_copy_(0, now, flat.index_select(0, now) + share[now, None] * self.unpinned(ds.float()))
@@ -146,7 +146,8 @@ class Automaton(nn.Module):
             h = self.think(z)
         else:
             h = F.linear(z, self.think.weight.to(z.dtype), self.think.bias.to(z.dtype))
-        h = self.dropout(self.normed(F.leaky_relu(h, self.slope)))
+        h = F.leaky_relu(h, self.slope, inplace=not torch.is_grad_enabled())
+        h = self.dropout(self.normed(h))
         return F.linear(h, self.act.weight.to(h.dtype))
 
     def normed(self, h: Tensor) -> Tensor:
@@ -172,7 +173,7 @@ def padded(u: Tensor) -> Tensor:
 
 def neighbourhood(shape: Shape, fired: Tensor) -> tuple[Tensor, Tensor]:
     """Flat indices of the acting cells in the padded grid (n,), and the offsets of their 3^dims neighbours."""
-    batch, *space = shape
+    _, *space = shape
     wide = [n + 2 for n in space]
     strides = [1]
     for n in reversed(wide[1:]):

@@ -5,6 +5,7 @@ from lightning import LightningModule
 from torch import Tensor, nn
 
 from ..diffusion.methods import Method
+from ..errors import InputError
 from ..rng import step_seed
 from ..tasks.task import Glimpse, Task
 from ..types import Sample
@@ -24,7 +25,7 @@ class Module(LightningModule):
     def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
         losses = self.method.loss(*self.task.split(batch))
         if not bool(losses["loss"].isfinite()):
-            raise FloatingPointError(
+            raise InputError(
                 f"the loss of step {batch_idx} is {losses['loss'].item()}; the last checkpoint is good. Lower --training.rate, "
                 "or use --training.precision 32-true if this was 16-mixed"
             )

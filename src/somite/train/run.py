@@ -29,27 +29,28 @@ from .module import Module
 from .options import Training
 from .progress import Line
 
+LAST = "checkpoints/last.ckpt"
 # What may differ when a run is resumed: none of it changes the weights.
 FREE = ("training.workers", "training.checkpoint", "training.lightning", "task", "data.cache_gb")
 
 
 def train(config: Namespace, out: Path) -> None:
     """Train into the folder `out`, or go on with the run that is there. A finished run is left as it is."""
-    begin(config, out)
+    refuse_another(config, out)
     if finished(out):
         say(f"{out} is trained already ({json.loads((out / 'training.json').read_text())['steps']} steps); nothing to do")
         return
     torch.manual_seed(derive("weights", config.training.seed))
     recipe = build(config)
     check(recipe)
-    if not (out / "environment.json").exists():
-        record(out, recipe)
-    last = out / "checkpoints" / "last.ckpt"
+    trainer = make_trainer(recipe.training, out)
+    last = out / LAST
     step = resumed_step(last)
-    rewind(out / "metrics.csv", step)
     if step:
         say(f"{out}: going on from step {step} of {recipe.training.steps}")
-    trainer = make_trainer(recipe.training, out)
+    else:
+        describe(config, recipe, out)
+    rewind(out / "metrics.csv", step)
     module = Module(recipe.method, recipe.task, recipe.training)
     start = step * recipe.training.accumulate
     world, rank = trainer.world_size, trainer.global_rank
@@ -62,15 +63,14 @@ def train(config: Namespace, out: Path) -> None:
         write_json(out / "training.json", {"steps": trainer.global_step, "best": best(trainer)})
 
 
-def begin(config: Namespace, out: Path) -> None:
-    """Write the resolved recipe, or check that the one that is there is the same."""
-    text, path = dump(config), out / "recipe.yaml"
-    if not path.exists():
-        if (out / "weights.safetensors").exists() or (out / "checkpoints").exists():
-            raise InputError(f"{out} holds weights but no recipe.yaml, so it cannot be resumed; choose another --out")
-        write_text(path, text)
+def refuse_another(config: Namespace, out: Path) -> None:
+    """A folder that holds weights is gone on with by the recipe that made them, and by no other."""
+    path = out / "recipe.yaml"
+    if not any((out / name).exists() for name in (LAST, "weights.safetensors")):
         return
-    changed = differences(yaml.safe_load(path.read_text(encoding="utf-8")), yaml.safe_load(text))
+    if not path.exists():
+        raise InputError(f"{out} holds weights but no recipe.yaml, so it cannot be resumed; choose another --out")
+    changed = differences(yaml.safe_load(path.read_text(encoding="utf-8")), yaml.safe_load(dump(config)))
     if changed:
         raise InputError(f"{out} was begun with another recipe ({'; '.join(changed[:3])}); choose another --out, or delete the folder to start afresh")
 
@@ -89,20 +89,23 @@ def finished(out: Path) -> bool:
 
 
 def check(recipe: Recipe) -> None:
-    """What would otherwise fail hours later: missing splits, masks that are all empty, classes that do not fit the codec."""
+    """What would otherwise fail hours later: more steps than timesteps, missing splits, masks that are all empty, classes that do not fit the codec."""
     labels, channels = recipe.data.labels, recipe.method.codec.channels
     if labels is not None and channels != len(labels) and not (channels == 1 and len(labels) == 2):
         raise InputError(
             f"--data.labels names {len(labels)} classes but the method's codec has {channels} channel(s); add "
             f"--method.codec somite.diffusion.codec.OneHot --method.codec.classes {len(labels)} --method.network.mask_channels {len(labels)}"
         )
+    recipe.method.take(recipe.method.steps)  # the first validation, long after, would be the first to sample
     train, _ = recipe.data.cases("train"), recipe.data.cases("val")
     if not any(bool(recipe.data.loaded(case)[1].any()) for case in train):
         raise InputError(f"{recipe.data.path}: none of the {len(train)} training masks has any foreground; check that the masks are the right files")
 
 
 @rank_zero_only
-def record(out: Path, recipe: Recipe) -> None:
+def describe(config: Namespace, recipe: Recipe, out: Path) -> None:
+    """The first files of a run: what it is made of. Not before all of it is known to fit together."""
+    write_text(out / "recipe.yaml", dump(config))
     cases = [case for split in ("train", "val") for case in recipe.data.cases(split)]
     weights = sum(p.numel() for p in recipe.method.parameters() if p.requires_grad)
     write_json(out / "environment.json", {**environment(), "weights": weights, "data": {"digest": digest(cases), **summary(cases)}})
@@ -115,7 +118,7 @@ def make_trainer(options: Training, out: Path) -> Trainer:
         callbacks.insert(0, Averaged(options.ema))
     if options.patience is not None:
         callbacks.append(EarlyStopping("val/dice", mode="max", patience=options.patience))
-    callbacks.append(Resumable(out / "checkpoints" / "last.ckpt", options.checkpoint, options.validate))
+    callbacks.append(Resumable(out / LAST, options.checkpoint, options.validate))
     callbacks.append(Line())
     defaults: dict[str, Any] = {
         "accelerator": "auto",

@@ -30,13 +30,14 @@ def import_mednca(checkpoints: Sequence[Path], out: Path) -> Path:
     """
     out = Path(out)
     if len(checkpoints) != 2:
-        raise InputError(f"a Med-NCA has two levels, got {len(checkpoints)} checkpoints; give the low-resolution one and then the other: model0.pth model1.pth")
+        raise InputError(f"a Med-NCA has two levels, got {len(checkpoints)} checkpoints; give both, the low-resolution one first")
     if any((out / name).exists() for name in ("recipe.yaml", "weights.safetensors", "checkpoints")):
         raise InputError(f"{out} holds a run already; choose another --out")
     levels = [opened(Path(path)) for path in checkpoints]
     sizes = [checked(weights, Path(path)) for weights, path in zip(levels, checkpoints, strict=True)]
     if sizes[0] != sizes[1]:
-        raise InputError(f"{checkpoints[0]} and {checkpoints[1]} differ in size ((channels, hidden) {sizes[0]} and {sizes[1]}); both must come from one training")
+        first, second = (f"{path} has {c} channels and {h} hidden units" for path, (c, h) in zip(checkpoints, sizes, strict=True))
+        raise InputError(f"{first}, {second}; both levels are of one size, so give those of one training")
     (channels, hidden), _ = sizes
     config = parse(path_of("mednca/hippocampus"), [f"--method.network.channels={channels}", f"--method.network.hidden={hidden}"])
     method = build(config).method
@@ -58,9 +59,12 @@ def opened(path: Path) -> dict[str, Tensor]:
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise InputError(f"{path} is no plain file of weights: opening it would run code that it names; take it from its origin again, or save its state_dict() alone") from error
+        raise InputError(
+            f"{path} is no plain file of weights: opening it would run code that it names, or it is no PyTorch file; "
+            "give the state_dict() alone, as the authors released it"
+        ) from error
     except Exception as error:  # torch has a zoo of them for damaged files
-        raise InputError(f"{path} cannot be read as a PyTorch checkpoint ({type(error).__name__}); copy it again from its origin") from error
+        raise InputError(f"{path} cannot be read as a checkpoint ({type(error).__name__}); copy it again from its origin") from error
     if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
         raise InputError(f"{path} holds no state dict of tensors; give model0.pth and model1.pth, not the optimizer or scheduler")
     return found
@@ -74,9 +78,12 @@ def checked(weights: dict[str, Tensor], path: Path) -> tuple[int, int]:
         differ = "; ".join(f"{word} {', '.join(names[:4])}" for word, names in (("it lacks", missing), ("it has", odd)) if names)
         raise InputError(f"{path} is no level of a Med-NCA: {differ}")
     if weights["fc1.weight"].ndim != 2:
-        raise InputError(f"{path} is no level of a Med-NCA: fc1.weight has shape {tuple(weights['fc1.weight'].shape)}, wanted (channels, hidden)")
+        shape = tuple(weights["fc1.weight"].shape)
+        raise InputError(f"{path} is no level of a Med-NCA: fc1.weight has shape {shape}, wanted (channels, hidden)")
     c, h = weights["fc1.weight"].shape
-    shapes = {"fc0.weight": (h, 3 * c), "fc0.bias": (h,), "p0.weight": (c, c, 3, 3), "p0.bias": (c,), "p1.weight": (c, c, 3, 3), "p1.bias": (c,)}
+    shapes = {"fc0.weight": (h, 3 * c), "fc0.bias": (h,)}
+    for name in ("p0", "p1"):
+        shapes |= {f"{name}.weight": (c, c, 3, 3), f"{name}.bias": (c,)}
     for name, shape in shapes.items():
         if tuple(weights[name].shape) != shape:
             raise InputError(f"{path} is no level of a Med-NCA: {name} has shape {tuple(weights[name].shape)}, wanted {shape}")

@@ -1,0 +1,82 @@
+"""README.md of a run folder: a model card that says what the weights are, how to use them, and what they are not for."""
+
+from pathlib import Path
+
+from ..files import write_text
+from ..pipeline import Run
+from . import words
+from .findings import History, evaluation, history, method, network, source, title, weights
+
+
+def write_card(run: Run) -> Path:
+    """Write README.md into the run folder, with the evaluation's table if metrics.json is there."""
+    past = history(run.path)
+    parts = [what(run, past), use(run), data(past), training(run, past), scores(run), limits(), citation(run)]
+    path = run.path / "README.md"
+    write_text(path, "\n\n".join(part for part in parts if part) + "\n")
+    return path
+
+
+def what(run: Run, past: History) -> str:
+    members, steps = run.recipe.task.members, run.method.steps
+    facts = [
+        f"- **Network:** {network(run)}, {weights(run):,} weights",
+        f"- **Method:** {method(run)}, {words.count(steps, 'reverse step')}, {words.count(members, 'member')} a case",
+        "- **Recipe:** `recipe.yaml`, every default written out",
+    ]
+    return f"# {title(run, past.environment)}\n\n**{words.NOTICE}**\n\n" + "\n".join(facts)
+
+
+def use(run: Run) -> str:
+    members, name = run.recipe.task.members, run.path.resolve().name
+    shell = f"somite predict {name} IMAGE --out predictions --members {members}"
+    python = "\n".join([
+        "import somite",
+        "",
+        f'run = somite.load("{name}")',
+        f'result = run.predict("image.png", members={members})',
+        "result.mask, result.probability, result.spread",
+    ])
+    return f"## Use\n\n```sh\n{shell}\n```\n\n```python\n{python}\n```"
+
+
+def data(past: History) -> str:
+    found = past.environment.get("data")
+    if not found:
+        return ""
+    cases, groups, files = (words.count(found[f"{noun}s"], noun) for noun in ("case", "group", "file"))
+    counts = f"{cases} of {groups}, {files}, {words.size(found['bytes'])}"
+    return f"## Data\n\nTrain and validation splits: {counts}. SHA-256 over ids and contents: `{found['digest']}`."
+
+
+def training(run: Run, past: History) -> str:
+    if not past.environment:
+        return "## Training\n\nNot recorded: the weights come from elsewhere."
+    made, options = past.environment, run.recipe.training
+    machine = ", ".join(made["gpus"]) or f"{made['processor']}, {words.count(made['threads'], 'thread')}"
+    lines = [f"- {words.count(options.steps, 'step')} at most, batches of {options.batch}, seed {options.seed}"]
+    if past.best and past.best["step"]:
+        lines.append(f"- best validation Dice {words.number(past.best['score'])} at step {past.best['step']}: these weights were kept")
+    versions = ", ".join(f"{name} {version}" for name, version in made["packages"].items())
+    lines += [f"- on {machine}; Python {made['python']}, {versions}", f"- {made['date']}: `{made['command']}`"]
+    return "## Training\n\n" + "\n".join(lines)
+
+
+def scores(run: Run) -> str:
+    if not (run.path / "metrics.json").is_file():
+        return f"## Evaluation\n\nNot evaluated yet: `somite evaluate {run.path.resolve().name}`."
+    found = evaluation(run.path, run.path)
+    head = words.sentence(found.summary, len({row["case"] for row in found.rows}))
+    table = ["| | mean | 95 % interval | | |", "|---|---:|---:|---|---|"]
+    lines = words.lines(found.summary, getattr(run.recipe.task, "boundary", 0))
+    table += [f"| {line.name} | {line.mean} | {line.interval} | {line.better} | {line.text} |" for line in lines]
+    notes = f"Intervals are percentiles of a bootstrap over groups. {found.summary['empty_rule']}"
+    return f"## Evaluation\n\n{head} {notes}\n\n" + "\n".join(table)
+
+
+def limits() -> str:
+    return "## Limits\n\n" + "\n".join(f"- {line}" for line in words.LIMITS)
+
+
+def citation(run: Run) -> str:
+    return f"## Citation\n\n{source(run)} Made with somite."

@@ -1,0 +1,89 @@
+"""What is known of a run: the files that training and evaluation left, read once for the report and the model card."""
+
+import inspect
+import json
+import re
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..evaluation import read_rows
+from ..pipeline import Run
+from ..tasks.task import Row
+
+
+@dataclass
+class Evaluation:
+    """The files that `somite evaluate` wrote into one folder; CSV values are still text."""
+
+    summary: dict[str, Any]
+    rows: list[Row]
+    bins: list[Row]
+    curves: list[Row]
+
+
+@dataclass
+class History:
+    """How the run was trained; imported weights have none of it."""
+
+    metrics: list[Row]  # (step, metric, value)
+    best: dict[str, float] | None  # the score and step of the weights that were kept
+    environment: dict[str, Any]
+
+
+def evaluation(run: Path, folder: Path) -> Evaluation:
+    """Raises InputError where the folder holds no evaluation."""
+    missing = [name for name in ("metrics.json", "rows.csv") if not (folder / name).is_file()]
+    if missing:
+        raise InputError(f"{folder} holds no evaluation ({' and '.join(missing)} missing); run `somite evaluate {run}` first")
+    return Evaluation(
+        json.loads((folder / "metrics.json").read_text(encoding="utf-8")),
+        read_rows(folder / "rows.csv"),
+        *(read_rows(path) if path.is_file() else [] for path in (folder / "reliability.csv", folder / "curves.csv")),
+    )
+
+
+def history(run: Path) -> History:
+    metrics = run / "metrics.csv"
+    return History(
+        read_rows(metrics) if metrics.is_file() else [],
+        optional(run / "training.json").get("best"),
+        optional(run / "environment.json"),
+    )
+
+
+def optional(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def title(run: Run, environment: dict[str, Any]) -> str:
+    """The recipe as the training command named it, else the run folder's name."""
+    words = shlex.split(environment.get("command", ""))
+    named = words[words.index("train") + 1 :][:1] if "train" in words else []
+    if not named or named[0].startswith("-"):
+        return run.path.resolve().name
+    return Path(named[0]).stem if named[0].endswith((".yaml", ".yml")) else named[0]
+
+
+def weights(run: Run) -> int:
+    return sum(p.numel() for p in run.method.parameters() if p.requires_grad)
+
+
+def network(run: Run) -> str:
+    return type(run.method.network).__name__
+
+
+def method(run: Run) -> str:
+    """The method's class in words: "Diffusion" is "diffusion", "FeedForward" is "feed forward"."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(run.method).__name__).lower()
+
+
+def source(run: Run) -> str:
+    """The sentence that names the network's paper: the first that carries a year, of its file or its class."""
+    kind = type(run.method.network)
+    told = [inspect.cleandoc(text).split("\n\n")[0] for text in (sys.modules[kind.__module__].__doc__, kind.__doc__) if text]
+    dated = [text for text in told if re.search(r"\b(19|20)\d\d\b", text)]
+    return " ".join([*dated, *told, kind.__name__][0].split())

@@ -1,0 +1,91 @@
+import hashlib
+
+import pytest
+import torch
+
+from somite import rng
+
+CPU = torch.device("cpu")
+
+
+def test_derive_is_blake2b():
+    for key in ((0, "case/1/2"), ("train", 3, 4, 0), ()):
+        digest = hashlib.blake2b("\x1f".join(str(part) for part in key).encode(), digest_size=8).digest()
+        assert rng.derive(*key) == int.from_bytes(digest, "little") // 2
+        assert 0 <= rng.derive(*key) < 2**63
+    assert rng.derive("a", "bc") != rng.derive("ab", "c")
+    assert len({rng.derive(seed, name) for seed in range(50) for name in range(50)}) == 2500
+
+
+@pytest.mark.parametrize("draw", [rng.normal, rng.uniform])
+def test_a_row_is_a_stream_of_its_own(draw):
+    def drawn(names, seed=0):
+        with rng.seeded(seed, names):
+            return torch.stack([draw((len(names), 3, 4), CPU) for _ in range(3)], 1)
+
+    together = drawn(["a", "b", "c"])
+    assert torch.equal(drawn(["c", "a"]), together[[2, 0]])
+    assert torch.equal(drawn(["b"]), together[[1]])
+    assert not torch.equal(drawn(["a", "b", "c"], seed=1), together)
+    assert len(together.flatten().unique()) == together.numel()  # neither rows nor draws repeat
+
+
+def test_the_streams_are_torchs():
+    with rng.seeded(7, ["x"]):
+        found = rng.normal((1, 5), CPU)
+    assert torch.equal(found[0], torch.randn(5, generator=torch.Generator().manual_seed(rng.derive(7, "x"))))
+
+
+def test_global_generators_are_left_alone():
+    torch.manual_seed(3)
+    before = torch.random.get_rng_state()
+    with rng.seeded(0, ["a"]):
+        rng.normal((1, 100), CPU)
+        torch.rand(10)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    with pytest.raises(ZeroDivisionError), rng.seeded(0, ["a"]):
+        torch.rand(10 // 0)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert rng.generators(CPU) is None
+
+
+def test_what_draws_by_itself_is_seeded_too():
+    def drawn():
+        with rng.seeded(0, ["a"]):
+            return torch.nn.functional.dropout(torch.ones(50))
+
+    first = drawn()
+    torch.rand(10)
+    assert torch.equal(drawn(), first)
+
+
+def test_outside_it_is_torchs_global_generator():
+    torch.manual_seed(3)
+    found = rng.normal((2, 3), CPU), rng.uniform((4,), CPU)
+    torch.manual_seed(3)
+    assert torch.equal(found[0], torch.randn(2, 3))
+    assert torch.equal(found[1], torch.rand(4))
+
+
+def test_contexts_nest():
+    with rng.seeded(0, ["a", "b"]):
+        first = rng.normal((2, 3), CPU)
+        with rng.seeded(0, ["a"]):
+            assert torch.equal(rng.normal((1, 3), CPU), first[:1])
+        second = rng.normal((2, 3), CPU)
+    with rng.seeded(0, ["a", "b"]):
+        assert torch.equal(torch.stack([rng.normal((2, 3), CPU), rng.normal((2, 3), CPU)]), torch.stack([first, second]))
+
+
+def test_another_number_of_rows_is_an_error():
+    with rng.seeded(0, ["a", "b"]), pytest.raises(ValueError, match="3 rows"):
+        rng.normal((3, 2), CPU)
+
+
+def test_each_training_step_has_its_seed():
+    draws = []
+    for key in ((0, 1, 0), (0, 2, 0), (1, 1, 0), (0, 1, 1), (0, 1, 0)):
+        rng.step_seed(*key)
+        draws.append(tuple(torch.rand(4).tolist()))
+    assert draws[0] == draws[-1]
+    assert len(set(draws)) == 4
