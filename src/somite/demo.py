@@ -7,16 +7,19 @@ from .data.sources import NUCLEI
 from .evaluation import evaluate, table
 from .pipeline import load
 from .recipe import parse, path_of
+from .report.card import write_card
 from .report.html import write_report
 from .train.run import train
 from .writing import write
+
+RECIPE = "medsegdiffnca/demo"
 
 
 def demo(out: Path, seed: int, progress: Callable) -> None:
     """Train, segment the test images with an ensemble in one reverse step, evaluate, report; resumes where it was stopped."""
     report = out / "report.html"
     print(f"somite demo: nuclei in microscopy images, {NUCLEI}")
-    train(parse(path_of("medsegdiffnca/demo"), [f"--training.seed={seed}"]), out)
+    train(parse(path_of(RECIPE), [f"--training.seed={seed}"]), out, RECIPE)
     if report.exists():
         print(f"all is done already; delete {out} to start afresh\nreport: {report.resolve()}")
         return
@@ -26,4 +29,5 @@ def demo(out: Path, seed: int, progress: Callable) -> None:
         write(run.predict(case), out / "predictions")
     print("evaluating, with 95 % intervals")
     print(table(evaluate(run, "test", out, progress=progress)))
+    write_card(run)
     print(f"report: {write_report(run, out).resolve()}")

@@ -30,10 +30,8 @@ def evaluate(run: Run, split: str, out: Path, seed: int = 0, progress=iter) -> d
     summary_ = {
         "split": split,
         "seed": seed,
-        "members": run.recipe.task.members,
+        **run.recipe.task.settings(),
         "steps": run.recipe.method.steps,
-        "bins": run.recipe.task.bins,
-        "tolerance": run.recipe.task.tolerance,
         "unit": "mm" if run.recipe.data.read(cases[0]).spacing else "px",
         "empty_rule": EMPTY_RULE,
         **summarise(rows, scored),

@@ -12,7 +12,7 @@ from .data.record import Case, Record, stem
 from .diffusion.methods import Method
 from .errors import InputError
 from .nn.automaton import Automaton, Expected, Firing, Stochastic
-from .predict.ensemble import Result, predict
+from .predict.ensemble import Result
 from .recipe import Recipe, build, only_own, parse
 
 
@@ -27,7 +27,7 @@ class Run:
     def method(self) -> Method:
         return self.recipe.method
 
-    def predict(self, image: np.ndarray | str | Path | Case, members: int | None = None, seed: int = 0, batch: int | None = None) -> Result:
+    def predict(self, image: np.ndarray | str | Path | Case, members: int | None = None, seed: int = 0) -> Result:
         """Segment one image or volume.
 
         image: a path (PNG, JPG, TIFF, NIfTI) or an array: (h, w), (h, w, 3) or (h, w, 4) as images are usually held, or
@@ -36,11 +36,9 @@ class Run:
         members: ensemble size (default: the recipe's). The result lies in the input's own geometry, and is a function of
         (seed, name of the case, members); an array's name is "array", a file's its name without suffix.
         """
-        task = self.recipe.task
-        count = task.members if members is None else members
-        if count < 1:
-            raise InputError(f"--members {count}: an ensemble has at least one member")
-        return predict(self.recipe.method, self.recipe.data.preprocess, self.record(image), count, task.fusion, seed, batch or task.batch)
+        if members is not None and members < 1:
+            raise InputError(f"--members {members}: an ensemble has at least one member")
+        return self.recipe.task.predict(self.method, self.recipe.data.preprocess, self.record(image), seed, members)
 
     def record(self, image: np.ndarray | str | Path | Case) -> Record:
         if isinstance(image, np.ndarray):

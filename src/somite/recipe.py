@@ -6,11 +6,11 @@ with somebody else's run only somite's own classes are accepted.
 
 import contextlib
 import io
-import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -44,18 +44,30 @@ def path_of(name: str) -> Path:
         if not own.is_file():
             raise InputError(f"the recipe {own} is not there; give a bundled one (somite recipes lists them) or the path of a YAML file")
         return own
-    bundled = Path(str(files("somite") / "recipes" / f"{name}.yaml"))
-    if not bundled.is_file():
+    known = bundled()
+    if name not in known:
         raise InputError(f"there is no recipe {name!r}; somite recipes lists those that there are")
-    return bundled
+    return known[name]
+
+
+def bundled() -> dict[str, Path]:
+    """Names and files of the recipes that come with somite."""
+    root = Path(str(files("somite") / "recipes"))
+    return {path.relative_to(root).with_suffix("").as_posix(): path for path in sorted(root.rglob("*.yaml"))}
+
+
+def header(path: Path) -> str:
+    """The comment that a recipe opens with."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return "\n".join(line.lstrip("# ") for line in takewhile(lambda line: line.startswith("#"), lines))
 
 
 def parser() -> ArgumentParser:
     made = ArgumentParser(exit_on_error=False, prog="somite train RECIPE", default_env=False)
     made.add_argument("--config", action="config", help="a recipe file")
-    made.add_subclass_arguments(Task, "task")
+    made.add_subclass_arguments(Task, "task", required=True)
     made.add_class_arguments(Data, "data")
-    made.add_subclass_arguments(Method, "method")
+    made.add_subclass_arguments(Method, "method", required=True)
     made.add_class_arguments(Training, "training")
     return made
 
@@ -70,7 +82,13 @@ def parse(path: Path, overrides: Sequence[str] = ()) -> Namespace:
 
 
 def build(config: Namespace) -> Recipe:
-    built = parser().instantiate(config)
+    try:
+        built = parser().instantiate(config)
+    except ValueError as error:
+        cause: BaseException | None = error  # jsonargparse wraps what a constructor says in its own words, once a level
+        while cause is not None and not isinstance(cause, InputError):
+            cause = cause.__cause__
+        raise cause or error from error
     return Recipe(built.task, built.data, built.method, built.training)
 
 
@@ -117,7 +135,7 @@ def explained(error: BaseException) -> str:
         return " ".join(line.strip() for line in lines[:4])
     option = ".".join(PARSER_KEY.search(lines[index])[1] for index in keys)  # type: ignore[index]
     depth = indentation(lines[keys[-1]])
-    inner = [line.strip(" -") for line in itertools.takewhile(lambda line: indentation(line) > depth, lines[keys[-1] + 1 :])]
+    inner = [line.strip(" -") for line in takewhile(lambda line: indentation(line) > depth, lines[keys[-1] + 1 :])]
     told = [line for line in inner if not line.startswith(FRAME)] or inner
     return f"{option}: " + "; ".join(re.sub(r"<class '([\w.]+)'>|typing\.", r"\1", line) for line in told)
 

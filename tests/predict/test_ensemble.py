@@ -25,7 +25,7 @@ def method(image_channels=3, classes=1, dims=2, steps=1, ancestral=False, dropou
     )
     with torch.no_grad():
         for p in network.parameters():
-            p += 0.3 * torch.randn_like(p)  # as if trained: fresh automata do nothing
+            p += 0.1 * torch.randn_like(p)  # as if trained: fresh automata do nothing
     codec = Signed() if classes == 1 else OneHot(classes)
     sampler = Ancestral(steps) if ancestral else DDIM(steps)
     return Diffusion(network, linear(100), {"mask": DiceCE()}, sampler, codec, "logits").eval()

@@ -20,14 +20,14 @@ class Told(Method):
     def __init__(self, maps):
         super().__init__()
         self.maps = torch.nn.Parameter(maps)
-        self.asked = []
+
 
     def loss(self, target, cond):
         raise NotImplementedError
 
     def sample(self, cond, shape):
-        self.asked.append(shape)
-        return self.maps[: shape[0]]
+
+        return self.maps.detach()[: shape[0]]
 
     @property
     def steps(self):

@@ -9,11 +9,12 @@ from torch.utils.data import DataLoader
 
 from ..errors import InputError
 from ..types import Sample
-from .augment import Augment
+from .augment import Augmentation
+from .listing import check_splits, read_json
 from .preprocess import Preprocess
 from .record import Case, Record, read
 from .sources import NUCLEI, find_cases, find_splits
-from .split import assign
+from .split import assign, folds
 from .stream import Stream, TrainingSet, together
 
 
@@ -26,6 +27,8 @@ class Data:
     crop: the side of the random square (cube) that a training example is, or one number an axis; None takes images whole.
     foreground_rate: the share of training examples whose crop (and slice) is made to hold some foreground.
     rates, split_seed: how cases are split where the data bring no lists; by patient, by hash, so that adding cases moves none.
+    fold, folds: cross-validation. Training and validation cases are divided anew into `folds` parts by patient, and part `fold`
+    is the validation; the test split stays. An nnU-Net raw folder's splits_final.json is taken as it is.
     cache_gb: decoded cases are kept in memory up to this size.
     """
 
@@ -33,7 +36,7 @@ class Data:
         self,
         root: str | None = None,
         preprocess: Preprocess | None = None,
-        augment: Augment | None = None,
+        augment: Augmentation | None = None,
         crop: int | list[int] | None = None,
         labels: list[int] | None = None,
         mask_threshold: int | None = None,
@@ -41,12 +44,16 @@ class Data:
         rates: dict[str, float] | None = None,
         split_seed: int = 0,
         cache_gb: float = 2.0,
+        fold: int | None = None,
+        folds: int = 5,
     ) -> None:
+        if fold is not None and not 0 <= fold < folds:
+            raise InputError(f"--data.fold {fold}: there are {folds} folds, 0 to {folds - 1} (--data.folds)")
         self.root, self.preprocess, self.augment = root, preprocess or Preprocess(), augment
         self.crop, self.labels, self.mask_threshold = crop, labels, mask_threshold
         self.foreground_rate, self.split_seed = foreground_rate, split_seed
         self.rates = rates or {"train": 0.7, "val": 0.1, "test": 0.2}
-        self.room = cache_gb * 2**30
+        self.room, self.fold, self.folds = cache_gb * 2**30, fold, folds
         self._cases: dict[str, list[Case]] = {}
         self._cache: dict[Case, tuple[Tensor, Tensor]] = {}
 
@@ -63,7 +70,7 @@ class Data:
     def cases(self, split: str) -> list[Case]:
         """The labelled cases of a split: the data's own lists, or by hash where they bring none."""
         if not self._cases:
-            self._cases = self.find()
+            self._cases = self.find() if self.fold is None else self.divided(self.find(), self.fold)
         if not self._cases.get(split):
             raise InputError(f"{self.path} has no cases in the split {split!r}; it has {', '.join(f'{k} ({len(v)})' for k, v in self._cases.items())}")
         return self._cases[split]
@@ -76,6 +83,20 @@ class Data:
             rate = self.rates.get("val", 0.1)
             labelled |= assign(labelled["train"], {"train": 1 - rate, "val": rate}, self.split_seed)
         return labelled
+
+    def divided(self, found: dict[str, list[Case]], fold: int) -> dict[str, list[Case]]:
+        """Training and validation cases as this fold of the cross-validation has them."""
+        pool = sorted([*found.get("train", []), *found.get("val", [])], key=lambda case: case.id)
+        path = self.path / "splits_final.json"
+        if not path.is_file():
+            return {**found, **folds(pool, self.folds, self.split_seed)[fold]}
+        listed = read_json(path)
+        if not isinstance(listed, list) or len(listed) != self.folds:
+            raise InputError(f"{path} does not list {self.folds} folds; set --data.folds to as many as it has, or remove it")
+        known = {case.id: case for case in find_cases(self.path, None)}
+        parts = {name: [str(i) for i in listed[fold][name]] for name in ("train", "val")}
+        check_splits(path, parts, known)
+        return {**found, **{name: [known[i] for i in sorted(ids)] for name, ids in parts.items()}}
 
     def read(self, case: Case) -> Record:
         return read(case, self.labels, self.mask_threshold)

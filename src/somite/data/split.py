@@ -2,6 +2,9 @@
 
 A group's place is u = hash(seed, group) in [0, 1); the splits divide [0, 1) by their rates. No other case matters, so a
 case that is added later moves nobody, except where a split would be empty and is given one group.
+
+Folds are for cross-validation, where equal sizes matter more: the groups in the order of their hashes are dealt out in
+turn, so a case that is added later does move others.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,6 +33,18 @@ def assign(cases: Sequence[Case], rates: Mapping[str, float], seed: int) -> dict
             largest = max(wanted, key=lambda other: list(home.values()).count(other))
             home[min((g for g in groups if home[g] == largest), key=place.__getitem__)] = name
     return {name: [case for case in cases if home[case.group] == name] for name in rates}
+
+
+def folds(cases: Sequence[Case], n: int = 5, seed: int = 0) -> list[dict[str, list[Case]]]:
+    """n divisions into "train" and "val", by patient: each case is in "val" of exactly one; patients a fold differ by one at most."""
+    groups = sorted({case.group for case in cases}, key=lambda group: (derive("fold", seed, group), group))
+    if n < 2 or len(groups) < n:
+        raise InputError(f"{n} folds of {len(groups)} groups (patients): give 2 to {len(groups)} folds (--data.folds)")
+    home = {group: index % n for index, group in enumerate(groups)}
+    return [
+        {"train": [case for case in cases if home[case.group] != k], "val": [case for case in cases if home[case.group] == k]}
+        for k in range(n)
+    ]
 
 
 def _at(u: float, rates: Mapping[str, float]) -> str:

@@ -93,7 +93,7 @@ class Diffusion(Method):
                 return Prediction(alpha * x_t - sigma * value, sigma * x_t + alpha * value, out)
             case "x0":
                 return Prediction(value, (x_t - alpha * value) / sigma, out)
-            case "logits":
+            case _:  # logits
                 x0 = self.codec.from_logits(value)
                 return Prediction(x0, (x_t - alpha * x0) / sigma, out, logits=value)
 

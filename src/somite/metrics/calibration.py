@@ -137,7 +137,8 @@ def boundary_band(truth: NDArray[np.bool_], width: float) -> NDArray[np.bool_]:
         raise ValueError(f"width is {width}; want at least 1 pixel")
     if not truth.any() or truth.all():  # the transform of a constant is undefined
         return np.zeros_like(truth)
-    across = np.where(truth, ndimage.distance_transform_edt(truth), ndimage.distance_transform_edt(~truth))
+    inside, outside = (np.asarray(ndimage.distance_transform_edt(part)) for part in (truth, ~truth))
+    across = np.where(truth, inside, outside)
     return across <= width
 
 

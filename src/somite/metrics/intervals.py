@@ -94,7 +94,7 @@ def paired(
     result = interval(difference, groups, level, resamples, seed)
     # Rounding keeps 0.3 - 0.2 and 0.2 - 0.1 tied in rank.
     means = np.round(_sums(difference, groups) / _sums(np.ones_like(difference), groups), 12)
-    p_value = float(stats.wilcoxon(means).pvalue) if means.any() else 1.0
+    p_value = float(np.asarray(stats.wilcoxon(means))[1]) if means.any() else 1.0
     return Paired(result, p_value)
 
 

@@ -66,4 +66,4 @@ def _edges(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 def _distances(source: NDArray[np.bool_], target: NDArray[np.bool_], steps: NDArray[np.float64]) -> NDArray[np.float64]:
     """For every pixel of source, the distance to the nearest pixel of target."""
-    return ndimage.distance_transform_edt(~target, sampling=steps)[source]
+    return np.asarray(ndimage.distance_transform_edt(~target, sampling=steps))[source]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import InputError
-from ..nn.automaton import Automaton, Firing, Stochastic
+from ..nn.automaton import Automaton, Firing
 from ..types import Cond, Network, Output, State, Timesteps
 
 
@@ -40,11 +40,9 @@ class MedNCA(Network):
         self.channels, self.updates, self.scale = channels, updates, scale
         self.image_channels, self.mask_channels, self.dims = image_channels, mask_channels, dims
         self.levels = nn.ModuleList(
-            Automaton(channels, hidden, update_rate=update_rate, dims=dims, pinned=image_channels, checkpointing=checkpointing)
+            Automaton(channels, hidden, update_rate=update_rate, dims=dims, pinned=image_channels, checkpointing=checkpointing, firing=firing)
             for _ in range(2)
         )
-        for level in self.levels:
-            level.firing = firing or Stochastic()
 
     def forward(self, x: Tensor, t: Timesteps, cond: Cond, state: State = None) -> Output:
         image = cond["image"]

@@ -14,6 +14,8 @@ Three answers come out of one sampling, and are reported apart: the sample, the 
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +45,7 @@ class Layer(nn.Module):
 class Layers(nn.Module):
     def __init__(self, *widths: int, dropout: float) -> None:
         super().__init__()
-        self.blocks = nn.Sequential(*(Layer(a, b, dropout) for a, b in zip(widths, widths[1:], strict=False)))
+        self.blocks = nn.Sequential(*(Layer(a, b, dropout) for a, b in pairwise(widths)))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.blocks(x)
@@ -122,8 +124,10 @@ class MedSegDiff(Network):
 class MedSegDiffV1(Network):
     """Version 1. `size` is the side that the Fourier filters are made for; other sizes interpolate them.
 
-    The first residual stage of each of the first four levels of the diffusion U-Net gates the highway's encoder.
+    What comes out of each of the diffusion U-Net's first four halvings gates the highway's encoder.
     """
+
+    hwm: Any  # a Highway that also carries the gates, under their published names
 
     def __init__(
         self,

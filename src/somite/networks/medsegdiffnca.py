@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from ..errors import InputError
 from ..nn.attention import CBAM
-from ..nn.automaton import Automaton, Firing, Stochastic
+from ..nn.automaton import Automaton, Firing
 from ..types import Cond, Network, Output, State, Timesteps
 
 
@@ -76,20 +76,19 @@ class MedSegDiffNCA(Network):
                 dropout=dropout,
                 attention=CBAM(channels, dims=dims) if cbam else None,
                 checkpointing=checkpointing,
+                firing=firing,
             )
             for _ in range(levels)
         )
-        for level in self.levels:
-            level.firing = firing or Stochastic()
 
     def forward(self, x: Tensor, t: Timesteps, cond: Cond, state: State = None) -> Output:
         given = torch.cat([cond["image"], x], 1)  # (b, image + k, *s)
         self.check(given)
         k, time = self.mask_channels, t.float() / self.time_scale
-        cells: Tensor | None = None
-        for depth, level in reversed(list(enumerate(reversed(self.levels)))):
-            seen = self.reduced(given, depth)
-            cells = level(self.seed(seen, time, cells), self.updates)
+        coarser: Tensor | None = None
+        for depth, level in zip(reversed(range(len(self.levels))), self.levels, strict=True):  # coarsest first
+            cells = level(self.seed(self.reduced(given, depth), time, coarser), self.updates)
+            coarser = cells
         return Output(cells[:, :k], aux={"rgb": cells[:, k : k + self.image_channels]})
 
     def check(self, given: Tensor) -> None:
@@ -106,7 +105,7 @@ class MedSegDiffNCA(Network):
             return given
         size = [-(-n // self.scale**depth) for n in given.shape[2:]]
         if self.downsample == "area":
-            return F.adaptive_avg_pool2d(given, size) if self.dims == 2 else F.adaptive_avg_pool3d(given, size)
+            return {2: F.adaptive_avg_pool2d, 3: F.adaptive_avg_pool3d}[self.dims](given, size)
         return F.interpolate(given, size=size, mode={2: "bilinear", 3: "trilinear"}[self.dims], align_corners=False)
 
     def seed(self, given: Tensor, time: Tensor, coarser: Tensor | None) -> Tensor:

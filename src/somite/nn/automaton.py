@@ -65,7 +65,8 @@ class Replay(Firing):
 class Automaton(nn.Module):
     """The rule and its repetition. `pinned` leading channels are never changed; `arithmetic` is the precision of the
     matrix products at inference, while the cells stay in float32. `checkpointing` keeps only the cells of each update for
-    the backward pass and computes the rest again: a quarter slower, and memory that hardly grows with the updates."""
+    the backward pass and computes the rest again: a quarter slower, and memory that hardly grows with the updates.
+    """
 
     def __init__(
         self,
@@ -79,6 +80,7 @@ class Automaton(nn.Module):
         pinned: int = 0,
         attention: nn.Module | None = None,
         checkpointing: bool = True,
+        firing: Firing | None = None,
     ) -> None:
         super().__init__()
         conv = {2: nn.Conv2d, 3: nn.Conv3d}[dims]
@@ -90,7 +92,7 @@ class Automaton(nn.Module):
         self.attention = attention
         self.channels, self.dims, self.slope, self.norm, self.pinned = channels, dims, slope, norm, pinned
         self.update_rate, self.checkpointing = update_rate, checkpointing
-        self.firing: Firing = Stochastic()
+        self.firing = firing or Stochastic()
         self.arithmetic = torch.float32
 
     def forward(self, cells: Tensor, updates: int) -> Tensor:
@@ -142,10 +144,7 @@ class Automaton(nn.Module):
 
     def change(self, z: Tensor) -> Tensor:
         """(..., 3c) -> (..., c): the perceptron."""
-        if z.dtype == torch.float32:
-            h = self.think(z)
-        else:
-            h = F.linear(z, self.think.weight.to(z.dtype), self.think.bias.to(z.dtype))
+        h = F.linear(z, self.think.weight.to(z.dtype), self.think.bias.to(z.dtype))
         h = F.leaky_relu(h, self.slope, inplace=not torch.is_grad_enabled())
         h = self.dropout(self.normed(h))
         return F.linear(h, self.act.weight.to(h.dtype))
@@ -156,7 +155,7 @@ class Automaton(nn.Module):
                 return F.layer_norm(h, h.shape[-1:])
             case "global":  # over all cells of an image and their hidden channels, as the official code does
                 return F.layer_norm(h, h.shape[1:])
-            case "none":
+            case _:
                 return h
 
     def unpinned(self, ds: Tensor) -> Tensor:

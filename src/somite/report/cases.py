@@ -8,7 +8,7 @@ from typing import Any
 from ..data.record import Case, Record
 from ..metrics.overlap import overlap
 from ..pipeline import Run
-from ..predict.ensemble import Result, predict
+from ..predict.ensemble import Result
 from ..tasks.task import Row
 from .pictures import Panel, panels, view
 from .words import number
@@ -74,7 +74,7 @@ def predictions(run: Run, summary: dict[str, Any], cases: Sequence[Case]) -> Ite
     try:
         for case in cases:
             record = data.read(case)
-            yield record, predict(method, data.preprocess, record, summary["members"], task.fusion, summary["seed"], task.batch)
+            yield record, task.predict(method, data.preprocess, record, summary["seed"], summary["members"])
     finally:
         run.take(before)
 

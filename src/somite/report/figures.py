@@ -26,7 +26,7 @@ BLUE, VERMILION, GREEN, ORANGE, SKY, PURPLE, INK, GREY = (
     "#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#23272f", "#8b929c",
 )  # fmt: skip
 FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', sans-serif"
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "somite",  # the same data give the same file
     "font.size": 9.5,

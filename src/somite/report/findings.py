@@ -3,7 +3,6 @@
 import inspect
 import json
 import re
-import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,12 +59,8 @@ def optional(path: Path) -> dict[str, Any]:
 
 
 def title(run: Run, environment: dict[str, Any]) -> str:
-    """The recipe as the training command named it, else the run folder's name."""
-    words = shlex.split(environment.get("command", ""))
-    named = words[words.index("train") + 1 :][:1] if "train" in words else []
-    if not named or named[0].startswith("-"):
-        return run.path.resolve().name
-    return Path(named[0]).stem if named[0].endswith((".yaml", ".yml")) else named[0]
+    """The recipe's name as training wrote it down, else the run folder's."""
+    return environment.get("recipe") or run.path.resolve().name
 
 
 def weights(run: Run) -> int:

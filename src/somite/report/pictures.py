@@ -38,9 +38,10 @@ class View:
 
 
 def view(record: Record, result: Result, axis: int) -> View:
+    truth = np.asarray(record.labels)
     index, sides, steps = None, list(record.shape), list(record.spacing or (1.0,) * len(record.shape))
     if len(sides) == 3:
-        shown = record.labels > 0 if record.labels.any() else foreground(result.probability)
+        shown = truth > 0 if truth.any() else foreground(result.probability)
         index = int(shown.sum(tuple(a for a in range(3) if a != axis)).argmax())
         sides, steps = ([part[a] for a in range(3) if a != axis][::-1] for part in (sides, steps))
     height, width = (n * step for n, step in zip(sides, steps, strict=True))
@@ -55,7 +56,7 @@ def foreground(probability: np.ndarray) -> np.ndarray:
 
 def panels(record: Record, result: Result, look: View, most: float) -> list[Panel]:
     """The pictures of a case; `most` is the spread that is drawn darkest. One member has none."""
-    truth = look(record.labels)
+    truth = look(np.asarray(record.labels))
     several = len(result.probability) > 1
     shown = [
         Panel("image, truth outlined", photograph(record, look, truth > 0)),
@@ -81,8 +82,8 @@ def photograph(record: Record, look: View, truth: np.ndarray) -> str:
     pixels = np.rint(255 * np.broadcast_to(stretched, (*stretched.shape[:2], 3))).astype(np.uint8)
     picture = Image.fromarray(pixels).resize(look.size, Image.Resampling.BICUBIC)
     large = np.asarray(Image.fromarray(truth).resize(look.size, Image.Resampling.NEAREST))
-    edge = large & ~ndimage.binary_erosion(large, border_value=1)
-    drawn = np.where(edge[..., None], np.uint8(CONTOUR), np.asarray(picture))
+    edge = large & np.logical_not(ndimage.binary_erosion(large, border_value=1))
+    drawn = np.where(edge[..., None], np.array(CONTOUR, np.uint8), np.asarray(picture))
     return uri(Image.fromarray(drawn), "JPEG", quality=82, subsampling=0)
 
 

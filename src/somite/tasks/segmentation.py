@@ -1,12 +1,14 @@
 """Segmentation: the target is a mask, the condition an image, the score everything that is known to matter."""
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..data.dataset import Data
+from ..data.preprocess import Preprocess
 from ..data.record import Case, Record
 from ..diffusion.methods import Method
 from ..metrics import calibration, uncertainty
@@ -41,6 +43,9 @@ class Segmentation(Task):
         self.members, self.fusion, self.tolerance, self.boundary = members, fusion or Mean(), tolerance, boundary
         self.bins, self.batch, self.steps, self.glimpses = bins, batch, steps or [], glimpses
 
+    def settings(self) -> dict[str, Any]:
+        return {"members": self.members, "fusion": type(self.fusion).__name__, "bins": self.bins, "tolerance": self.tolerance}
+
     def split(self, batch: Sample) -> tuple[Tensor, Cond]:
         return batch["mask"], {"image": batch["image"]}
 
@@ -57,11 +62,13 @@ class Segmentation(Task):
         image = batch["image"][row]
         return Glimpse(case, dice, image if image.ndim == 3 else image[..., image.shape[-1] // 2], *flat)
 
+    def predict(self, method: Method, preprocess: Preprocess, record: Record, seed: int, members: int | None = None) -> Result:
+        return predict(method, preprocess, record, members or self.members, self.fusion, seed, self.batch)
+
     def evaluate(self, method: Method, data: Data, cases: Iterable[Case], seed: int) -> Iterator[Scored]:
         for case in cases:
             record = data.read(case)
-            result = predict(method, data.preprocess, record, self.members, self.fusion, seed, self.batch)
-            scored = self.score(result)
+            scored = self.score(self.predict(method, data.preprocess, record, seed))
             for steps in self.steps:
                 scored.curves.append(self.with_steps(method, data, record, steps, seed))
             yield scored
@@ -123,7 +130,7 @@ class Segmentation(Task):
         """Dice of one member after another number of reverse steps; of all foreground labels on average."""
         before = method.steps
         method.take(steps)
-        result = predict(method, data.preprocess, record, 1, self.fusion, seed, self.batch)
+        result = self.predict(method, data.preprocess, record, seed, members=1)
         method.take(before)
         labels = range(1, max(len(result.probability), 2))
         dice = float(np.mean([overlap(result.mask == label, record.labels == label)["dice"] for label in labels]))

@@ -8,8 +8,11 @@ from typing import Any
 from torch import Tensor
 
 from ..data.dataset import Data
-from ..data.record import Case
+from ..data.preprocess import Preprocess
+from ..data.record import Case, Record
 from ..diffusion.methods import Method
+from ..predict.ensemble import Result
+from ..predict.fusion import Fusion
 from ..types import Cond, Sample
 
 Row = dict[str, Any]  # one case (and label): {"case", "group", "label", metric: value, ...}
@@ -38,6 +41,13 @@ class Glimpse:
 
 
 class Task(ABC):
+    members: int
+    fusion: Fusion
+
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """What a reader must know of how it scores: "members" and whatever the metrics depend on."""
+
     @abstractmethod
     def split(self, batch: Sample) -> tuple[Tensor, Cond]:
         """Which entry of a batch is the target and which are the condition."""
@@ -45,6 +55,10 @@ class Task(ABC):
     @abstractmethod
     def glimpse(self, method: Method, batch: Sample, case: str) -> Glimpse:
         """Score one validation case (a batch of its slices) by sampling it."""
+
+    @abstractmethod
+    def predict(self, method: Method, preprocess: Preprocess, record: Record, seed: int, members: int | None = None) -> Result:
+        """What the method makes of one case, in the case's own geometry; `members` of an ensemble, or the task's own number."""
 
     @abstractmethod
     def evaluate(self, method: Method, data: Data, cases: Iterable[Case], seed: int) -> Iterator[Scored]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..files import replacing
 from .collapse import diagnose
+from .module import Module
 from .pictures import glimpse_sheet
 
 
@@ -47,11 +48,11 @@ class Best(Callback):
     def __init__(self, path: Path) -> None:
         self.path, self.score, self.step = path, -1.0, 0
 
-    def on_validation_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+    def on_validation_epoch_end(self, trainer: Trainer, module: Module) -> None:
         self.fresh = not trainer.sanity_checking
         self.state = {k: v.detach().cpu().clone() for k, v in module.method.state_dict().items()}
 
-    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
+    def on_validation_end(self, trainer: Trainer, module: Module) -> None:
         score = float(trainer.callback_metrics["val/dice"])
         if self.fresh and score > self.score:
             self.score, self.step = score, trainer.global_step
@@ -71,8 +72,8 @@ class Look(Callback):
         self.folder = folder
 
     @rank_zero_only
-    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
-        glimpses = module.glimpses  # type: ignore[attr-defined]
+    def on_validation_end(self, trainer: Trainer, module: Module) -> None:
+        glimpses = module.glimpses
         if trainer.sanity_checking or not glimpses:
             return
         sheet = glimpse_sheet(glimpses[:8])

@@ -42,13 +42,16 @@ class Module(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         scores = torch.tensor([len(self.glimpses), sum(g.score for g in self.glimpses)], device=self.device)
-        count, total = self.all_gather(scores).reshape(-1, 2).sum(0).tolist()
+        count, total = torch.as_tensor(self.all_gather(scores)).reshape(-1, 2).sum(0).tolist()
         self.log("val/dice", total / max(count, 1), prog_bar=True, rank_zero_only=False, sync_dist=False)
 
     def configure_optimizers(self):  # noqa: ANN201 - Lightning's union of everything
         options = self.training_options
         trained = [p for p in self.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(decayed(trained, options.weight_decay), lr=options.rate)
+        if options.optimizer == "sgd":
+            optimizer = torch.optim.SGD(trained, lr=options.rate, momentum=0.99, nesterov=True, weight_decay=options.weight_decay)
+        else:
+            optimizer = torch.optim.AdamW(decayed(trained, options.weight_decay), lr=options.rate)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, options.rate_at)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -10,6 +10,7 @@ import torch
 import yaml
 from jsonargparse import Namespace
 from lightning import Callback, Trainer
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
@@ -34,8 +35,11 @@ LAST = "checkpoints/last.ckpt"
 FREE = ("training.workers", "training.checkpoint", "training.lightning", "task", "data.cache_gb")
 
 
-def train(config: Namespace, out: Path) -> None:
-    """Train into the folder `out`, or go on with the run that is there. A finished run is left as it is."""
+def train(config: Namespace, out: Path, name: str = "") -> None:
+    """Train into the folder `out`, or go on with the run that is there. A finished run is left as it is.
+
+    `name` is the recipe's, for reports.
+    """
     refuse_another(config, out)
     if finished(out):
         say(f"{out} is trained already ({json.loads((out / 'training.json').read_text())['steps']} steps); nothing to do")
@@ -49,7 +53,7 @@ def train(config: Namespace, out: Path) -> None:
     if step:
         say(f"{out}: going on from step {step} of {recipe.training.steps}")
     else:
-        describe(config, recipe, out)
+        describe(config, recipe, out, name)
     rewind(out / "metrics.csv", step)
     module = Module(recipe.method, recipe.task, recipe.training)
     start = step * recipe.training.accumulate
@@ -89,7 +93,7 @@ def finished(out: Path) -> bool:
 
 
 def check(recipe: Recipe) -> None:
-    """What would otherwise fail hours later: more steps than timesteps, missing splits, masks that are all empty, classes that do not fit the codec."""
+    """What would otherwise fail hours later: missing splits, masks that are all empty, classes that do not fit the codec."""
     labels, channels = recipe.data.labels, recipe.method.codec.channels
     if labels is not None and channels != len(labels) and not (channels == 1 and len(labels) == 2):
         raise InputError(
@@ -103,12 +107,12 @@ def check(recipe: Recipe) -> None:
 
 
 @rank_zero_only
-def describe(config: Namespace, recipe: Recipe, out: Path) -> None:
+def describe(config: Namespace, recipe: Recipe, out: Path, name: str) -> None:
     """The first files of a run: what it is made of. Not before all of it is known to fit together."""
     write_text(out / "recipe.yaml", dump(config))
     cases = [case for split in ("train", "val") for case in recipe.data.cases(split)]
     weights = sum(p.numel() for p in recipe.method.parameters() if p.requires_grad)
-    write_json(out / "environment.json", {**environment(), "weights": weights, "data": {"digest": digest(cases), **summary(cases)}})
+    write_json(out / "environment.json", {"recipe": name, **environment(), "weights": weights, "data": {"digest": digest(cases), **summary(cases)}})
 
 
 def make_trainer(options: Training, out: Path) -> Trainer:
@@ -137,7 +141,7 @@ def make_trainer(options: Training, out: Path) -> Trainer:
     logger = [MetricsCSV(out / "metrics.csv"), TensorBoardLogger(out, name="tensorboard", version="")]
     try:
         return Trainer(**{**defaults, **options.lightning}, logger=logger, callbacks=callbacks, plugins=[AtomicCheckpoints()])
-    except (TypeError, ValueError, RuntimeError) as error:  # Lightning's own words say which device or flag is not to be had
+    except (TypeError, ValueError, RuntimeError, MisconfigurationException) as error:  # Lightning's own words say which device or flag is not to be had
         raise InputError(f"--training.lightning {options.lightning}: {error}") from error
 
 

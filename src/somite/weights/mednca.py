@@ -4,18 +4,15 @@ A checkpoint is one level: p0, p1 (c, c, 3, 3) perceive, fc0 (h, 3c) thinks, fc1
 images whose two axes are swapped, so the kernels are transposed here.
 """
 
-import pickle
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import save
 from torch import Tensor
 
-from ..environment import environment
 from ..errors import InputError
-from ..files import replacing, sha256, write_json, write_text
-from ..recipe import build, dump, parse, path_of
+from ..recipe import build, parse, path_of
+from .foreign import check_free, opened, write_run
 
 ORIGIN = "Med-NCA, Kalkhof et al. 2023 (arXiv 2302.03473); github.com/MECLabTUDA/M3D-NCA, Tutorial_MedNCA_Hippocampus"
 LICENCE = "MIT, (c) 2023 John Kalkhof, if these are the files released there; otherwise that of their author"
@@ -31,8 +28,7 @@ def import_mednca(checkpoints: Sequence[Path], out: Path) -> Path:
     out = Path(out)
     if len(checkpoints) != 2:
         raise InputError(f"a Med-NCA has two levels, got {len(checkpoints)} checkpoints; give both, the low-resolution one first")
-    if any((out / name).exists() for name in ("recipe.yaml", "weights.safetensors", "checkpoints")):
-        raise InputError(f"{out} holds a run already; choose another --out")
+    check_free(out)
     levels = [opened(Path(path)) for path in checkpoints]
     sizes = [checked(weights, Path(path)) for weights, path in zip(levels, checkpoints, strict=True)]
     if sizes[0] != sizes[1]:
@@ -42,32 +38,7 @@ def import_mednca(checkpoints: Sequence[Path], out: Path) -> Path:
     config = parse(path_of("mednca/hippocampus"), [f"--method.network.channels={channels}", f"--method.network.hidden={hidden}"])
     method = build(config).method
     method.load_state_dict({f"network.levels.{i}.{k}": v for i, weights in enumerate(levels) for k, v in translated(weights).items()})
-    count = sum(p.numel() for p in method.parameters())
-    files = [{"file": Path(path).name, "sha256": sha256(path)} for path in checkpoints]
-    write_json(out / "origin.json", {"origin": ORIGIN, "licence": LICENCE, "files": files})
-    write_json(out / "environment.json", {**environment(), "weights": count})
-    write_json(out / "training.json", {"steps": 0, "best": {}})  # none here
-    with replacing(out / "weights.safetensors") as temporary:
-        temporary.write_bytes(save({name: value.contiguous() for name, value in method.state_dict().items()}))
-    write_text(out / "recipe.yaml", dump(config))  # last: from now on the folder is a run
-    return out
-
-
-def opened(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise InputError(f"the checkpoint {path} is not there; give the two .pth files of a Med-NCA")
-    try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise InputError(
-            f"{path} is no plain file of weights: opening it would run code that it names, or it is no PyTorch file; "
-            "give the state_dict() alone, as the authors released it"
-        ) from error
-    except Exception as error:  # torch has a zoo of them for damaged files
-        raise InputError(f"{path} cannot be read as a checkpoint ({type(error).__name__}); copy it again from its origin") from error
-    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
-        raise InputError(f"{path} holds no state dict of tensors; give model0.pth and model1.pth, not the optimizer or scheduler")
-    return found
+    return write_run(out, config, method, checkpoints, ORIGIN, LICENCE)
 
 
 def checked(weights: dict[str, Tensor], path: Path) -> tuple[int, int]:

@@ -1,0 +1,44 @@
+"""`somite calibrate RUN`: a temperature fitted on the validation cases, kept beside the weights."""
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from .errors import InputError
+from .files import write_json
+from .pipeline import Run
+from .predict.temperature import Tempered, fit
+
+
+def path_of(run: Path) -> Path:
+    return run / "temperature.json"
+
+
+def calibrate(run: Run, seed: int = 0, progress: Callable[[Iterable], Iterable] = iter) -> float:
+    """Fit one temperature to the fused probabilities of the validation cases, at their native resolution.
+
+    It holds for the members and steps that it was fitted with; both are written down.
+    """
+    data, task = run.recipe.data, run.recipe.task
+    pairs = []
+    for case in progress(data.cases("val")):
+        record = data.read(case)
+        assert record.labels is not None  # the cases of a split are labelled
+        pairs.append((task.predict(run.method, data.preprocess, record, seed).probability, record.labels))
+    temperature = fit(pairs)
+    fitted = {"temperature": temperature, "members": task.members, "steps": run.method.steps, "cases": len(pairs), "seed": seed}
+    write_json(path_of(run.path), fitted)
+    return temperature
+
+
+def apply(run: Run) -> None:
+    """Soften what the run predicts from now on by its fitted temperature."""
+    path = path_of(run.path)
+    if not path.is_file():
+        raise InputError(f"{path} is missing; run `somite calibrate {run.path}` first")
+    fitted = json.loads(path.read_text(encoding="utf-8"))
+    now = {"members": run.recipe.task.members, "steps": run.method.steps}
+    other = [f"{key} {fitted[key]}, not {value}" for key, value in now.items() if fitted[key] != value]
+    if other:
+        raise InputError(f"{path} was fitted with {' and '.join(other)}; calibrate again with the same --members and --steps")
+    run.recipe.task.fusion = Tempered(fitted["temperature"], run.recipe.task.fusion)

@@ -1,0 +1,160 @@
+"""What each command does, with the options that cli.py read."""
+
+import json
+from argparse import Namespace
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from . import calibration, demo, evaluation, pipeline, recipe
+from .data.sources import find_inputs
+from .errors import InputError
+from .files import write_json
+from .pipeline import FIRINGS, Run
+from .report.card import write_card
+from .report.html import write_report
+from .train.run import finished, train
+from .weights.mednca import import_mednca
+from .weights.unets import import_unet
+from .writing import check, names, write, written
+
+
+def train_(options: Namespace) -> None:
+    path = recipe.path_of(options.recipe)
+    if options.help:
+        print(recipe.header(path) + "\n")
+        recipe.parser().print_help()
+        return
+    out = options.out or Path("runs") / options.recipe.removesuffix(".yaml").removesuffix(".yml")
+    train(recipe.parse(path, options.overrides), out, options.recipe)
+    if finished(out):
+        write_card(pipeline.load(out, trust=True))
+
+
+def evaluate(options: Namespace) -> None:
+    opened = open_run(options)
+    if options.data:
+        opened.recipe.data.move(options.data)
+    out = options.out or (options.run if options.split == "test" else options.run / options.split)
+    summary = evaluation.evaluate(opened, options.split, out, options.seed, tracked)
+    print(evaluation.table(summary))
+    write_card(opened)
+    print(f"report: {write_report(opened, out)}")
+
+
+def predict(options: Namespace) -> None:
+    kinds = options.save.split(",")
+    check(kinds)
+    cases = find_inputs(options.inputs)
+    opened = open_run(options)
+    members, channels = opened.recipe.task.members, opened.method.codec.channels
+    settings = {
+        "run": str(options.run.resolve()),
+        "members": members,
+        "steps": opened.method.steps,
+        "seed": options.seed,
+        "firing": options.firing,
+        "precision": options.precision,
+        "calibrated": options.calibrated,
+        "save": sorted(kinds),
+    }
+    described = options.out / "prediction.json"
+    if not options.overwrite:
+        same_settings(described, settings)
+    done = [case for case in cases if written(options.out, names(case.id, kinds, members, channels, opened.values))]
+    todo = cases if options.overwrite else [case for case in cases if case not in done]
+    if len(todo) < len(cases):
+        print(f"{len(done)} of {len(cases)} are done already")
+    for case in tracked(todo):
+        result = opened.predict(case, seed=options.seed)
+        write_json(described, settings)
+        write(result, options.out, kinds)
+    print(f"{len(cases)} cases in {options.out}")
+
+
+def same_settings(path: Path, settings: dict[str, Any]) -> None:
+    """Outputs of two different settings never stand side by side in one folder."""
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else settings
+    changed = [key for key in settings if before.get(key) != settings[key]]
+    if changed:
+        raise InputError(
+            f"{path.parent} holds predictions made with another {changed[0]} ({before.get(changed[0])}); "
+            "choose another --out or add --overwrite"
+        )
+
+
+def calibrate(options: Namespace) -> None:
+    if options.calibrated:
+        raise InputError("--calibrated uses a temperature, and this command fits it; leave it out")
+    opened = open_run(options)
+    temperature = calibration.calibrate(opened, options.seed, tracked)
+    print(f"temperature {temperature:.3f} in {calibration.path_of(options.run)}; use it with --calibrated")
+
+
+def compare(options: Namespace) -> None:
+    rows, text = evaluation.comparison(options.first, options.second)
+    print(text)
+    if options.out:
+        evaluation.write_rows(options.out, rows)
+
+
+def import_(options: Namespace) -> None:
+    if options.kind == "mednca":
+        out = import_mednca(options.checkpoints, options.out)
+    elif len(options.checkpoints) == 1:
+        out = import_unet(options.kind, options.checkpoints[0], options.out, options.heads)
+    else:
+        raise InputError(f"somite import {options.kind} takes one checkpoint, got {len(options.checkpoints)}")
+    print(f"imported into {out}; try: somite predict {out} IMAGE --out DIR")
+
+
+def recipes(options: Namespace) -> None:
+    for name, path in recipe.bundled().items():
+        print(f"{name:28} {recipe.header(path).splitlines()[0]}")
+
+
+def demo_(options: Namespace) -> None:
+    demo.demo(options.out, options.seed, tracked)
+
+
+COMMANDS: dict[str, Callable[[Namespace], None]] = {
+    "demo": demo_,
+    "train": train_,
+    "evaluate": evaluate,
+    "predict": predict,
+    "calibrate": calibrate,
+    "compare": compare,
+    "import": import_,
+    "recipes": recipes,
+}
+
+
+def open_run(options: Namespace) -> Run:
+    opened = pipeline.load(options.run, options.trust, options.device)
+    if options.members is not None:
+        if options.members < 1:
+            raise InputError(f"--members {options.members}: an ensemble has at least one member")
+        opened.recipe.task.members = options.members
+    if options.steps is not None:
+        opened.take(options.steps)
+    if options.firing:
+        opened.fire(FIRINGS[options.firing]())
+    if options.precision == "bf16":
+        opened.compute_in(torch.bfloat16)
+    if options.calibrated:
+        calibration.apply(opened)
+    return opened
+
+
+T = TypeVar("T")
+
+
+def tracked(items: Iterable[T]) -> Iterator[T]:
+    """A progress bar with the time left."""
+    items = list(items)
+    columns = TextColumn("cases"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()
+    with Progress(*columns) as progress:
+        yield from progress.track(items)

@@ -1,0 +1,173 @@
+"""The command line from end to end, in this process; in another one only what cannot be seen here."""
+
+import json
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+from somite.cli import main
+from somite.data.phantoms import write_phantoms
+
+from runs import TINY, somite, tiny
+
+COMMANDS = ["demo", "train", "evaluate", "predict", "compare", "import", "recipes"]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return write_phantoms(tmp_path_factory.mktemp("data"), 6, (32, 32))
+
+
+@pytest.fixture(scope="module")
+def run(root, tmp_path_factory):
+    return tiny(root, tmp_path_factory.mktemp("run") / "run", "--training.steps=4")
+
+
+def images(root, *numbers):
+    return [str(root / "images" / f"case{n:03d}.png") for n in numbers]
+
+
+def outputs(out):
+    return {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+
+
+def test_train_evaluate_predict_compare(root, tmp_path, capsys):
+    one, two = tmp_path / "one", tmp_path / "two"
+    for out, seed in ((one, 0), (two, 1)):
+        line = ["train", "medsegdiffnca/demo", f"--data.root={root}", "--out", str(out), *TINY, "--training.steps=2", f"--training.seed={seed}"]
+        assert main(line) == 0
+        assert main(["evaluate", str(out), "--members", "2", "--device", "cpu"]) == 0
+    told = capsys.readouterr().out
+    assert "2 members, 1 reverse step(s)" in told
+    assert f"report: {one / 'report.html'}" in told
+    assert main(line) == 0
+    assert "trained already (2 steps)" in capsys.readouterr().out
+    assert main(["compare", str(one), str(two), "--out", str(tmp_path / "table.csv")]) == 0
+    assert "1 shared cases" in capsys.readouterr().out.replace("2 shared", "1 shared")
+    assert (tmp_path / "table.csv").read_text().startswith("metric,first,second,")
+    assert main(["evaluate", str(one), "--split", "val", "--members", "2"]) == 0
+    assert (one / "val" / "report.html").is_file()
+    assert json.loads((one / "metrics.json").read_text())["split"] == "test"
+
+
+def test_predict_writes_goes_on_and_overwrites(root, run, tmp_path, capsys):
+    out = tmp_path / "out"
+    line = ["predict", str(run), *images(root, 0, 1), "--out", str(out), "--members", "2", "--save", "mask,members"]
+    assert main(line) == 0
+    expected = {f"case{n:03d}_{what}.png" for n in (0, 1) for what in ("mask", "member-00", "member-01")}
+    before = outputs(out)
+    assert before.keys() == expected | {"prediction.json"}
+    pixels = {name: (out / name).read_bytes() for name in expected}
+    (out / "case001_member-01.png").unlink()  # killed while the second case was written
+    capsys.readouterr()
+    assert main(line) == 0
+    assert "1 of 2 are done already" in capsys.readouterr().out
+    after = outputs(out)
+    assert all(after[name] == before[name] for name in expected if name.startswith("case000"))
+    assert all((out / name).read_bytes() == pixels[name] for name in expected)
+    assert main([*line, "--overwrite"]) == 0
+    assert all(outputs(out)[name] != before[name] for name in expected)
+    assert all((out / name).read_bytes() == pixels[name] for name in expected)  # the same settings, the same bits
+    assert main(["predict", str(run), str(root / "images"), *line[-6:]]) == 0  # more cases into the same folder
+    assert len(list(out.glob("*_mask.png"))) == 6
+
+
+@pytest.mark.parametrize("gone", ["mask", "probability", "spread"])
+@pytest.mark.parametrize("save", ["mask,probability,spread", "spread,probability,mask"])
+def test_whichever_output_is_missing_is_made(root, run, tmp_path, gone, save):
+    line = ["predict", str(run), *images(root, 0), "--out", str(tmp_path), "--members", "1", "--save", save]
+    assert main(line) == 0
+    (tmp_path / f"case000_{gone}.png").unlink()
+    assert main(line) == 0
+    assert (tmp_path / f"case000_{gone}.png").is_file()
+
+
+@pytest.mark.parametrize("change", [["--seed", "1"], ["--members", "2"], ["--steps", "2"], ["--firing", "expected"], ["--precision", "bf16"], ["--save", "mask"]])
+def test_other_settings_go_into_another_folder(root, run, tmp_path, capsys, change):
+    line = ["predict", str(run), *images(root, 0), "--out", str(tmp_path), "--members", "1"]
+    assert main(line) == 0
+    before = outputs(tmp_path)
+    assert main([*line, *change]) == 2
+    assert f"made with another {change[0].strip('-')}" in capsys.readouterr().err
+    assert outputs(tmp_path) == before
+    assert main([*line, *change, "--overwrite"]) == 0
+
+
+def test_a_prediction_is_that_of_python(root, run, tmp_path):
+    import somite as package
+
+    assert main(["predict", str(run), *images(root, 3), "--out", str(tmp_path), "--members", "3", "--seed", "5"]) == 0
+    result = package.load(run).predict(images(root, 3)[0], members=3, seed=5)
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "case003_mask.png")), result.mask * 255)
+    assert np.abs(np.asarray(Image.open(tmp_path / "case003_probability.png")) / 65535 - result.probability[0]).max() < 1e-5
+
+
+def test_evaluating_other_data(run, tmp_path, capsys):
+    other = write_phantoms(tmp_path / "other", 4, (24, 24), seed=9)
+    assert main(["evaluate", str(run), "--data", str(other), "--members", "1", "--out", str(tmp_path / "scores")]) == 0
+    assert len((tmp_path / "scores" / "rows.csv").read_text().splitlines()) == 2
+
+
+def test_recipes_are_listed(capsys):
+    assert main(["recipes"]) == 0
+    listed = capsys.readouterr().out
+    assert "medsegdiffnca/demo" in listed
+    assert all(len(line.split(None, 1)) == 2 for line in listed.splitlines())
+
+
+@pytest.mark.parametrize("line", [["--help"], [], ["--version"], ["train"], *([command, "--help"] for command in COMMANDS)], ids=" ".join)
+def test_help_answers_at_once(line):
+    """Without torch, and in less than a second (the quickest of three: the machine may be busy)."""
+    script = "import sys; from somite.cli import main; code = 0\ntry: code = main(sys.argv[1:])\nexcept SystemExit as e: code = e.code\n"
+    script += "assert not {'torch', 'numpy', 'lightning', 'monai'} & sys.modules.keys(), 'slow imports'; sys.exit(code)"
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", script, *line], capture_output=True, text=True, check=False)
+        times.append(time.perf_counter() - start)
+        assert done.returncode == 0, done.stderr
+        assert len(done.stdout) > 4
+        if times[-1] < 1:
+            break
+    assert min(times) < 1
+
+
+def test_help_of_a_recipe_names_its_options(capsys):
+    assert main(["train", "medsegdiffnca/demo", "--help"]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("A compact MedSegDiffNCA")
+    assert "--training.steps" in told
+    assert "--data.root" in told
+
+
+def test_in_a_process_of_its_own(root, run, tmp_path):
+    done = somite("predict", run, *images(root, 0), "--out", tmp_path / "out", "--members", "1")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "case000_mask.png").is_file()
+    done = somite("predict", run, tmp_path / "nothing.png", "--out", tmp_path / "other")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "other").exists()
+
+
+def test_faults_of_ours_keep_their_traceback(monkeypatch):
+    from somite import cli
+
+    monkeypatch.setitem(cli.COMMANDS, "recipes", lambda options: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main(["recipes"])
+
+
+def test_an_interruption_says_how_to_go_on(monkeypatch, capsys):
+    from somite import cli
+
+    def stop(options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(cli.COMMANDS, "recipes", stop)
+    assert main(["recipes"]) == 130
+    assert "goes on" in capsys.readouterr().err

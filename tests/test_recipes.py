@@ -1,0 +1,125 @@
+"""Every bundled recipe, made tiny: it builds, trains two steps on phantoms, samples and is evaluated."""
+
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pytest
+import somite
+from somite.data.phantoms import write_phantoms
+from somite.errors import InputError
+from somite.evaluation import evaluate
+from somite.recipe import build, dump, parse, path_of
+
+from runs import tiny
+
+ROOT = Path(str(files("somite") / "recipes"))
+NAMES = sorted(path.relative_to(ROOT).with_suffix("").as_posix() for path in ROOT.rglob("*.yaml"))
+SMALL = {"channels": 32, "hidden": 8, "updates": 2, "mults": [1, 1, 1, 1, 1], "res_blocks": 1, "rrdb_blocks": 1}
+
+
+def shrunk(name: str, channels: int) -> list[str]:
+    """Overrides that make any recipe tiny: the network's known sizes, two steps of everything."""
+    config = parse(path_of(name))
+    network = config.method.init_args.network
+    arguments = vars(network.init_args)
+    small = {key: value for key, value in SMALL.items() if key in arguments}
+    if isinstance(arguments.get("channels"), list):
+        small["channels"] = [4, 8, 8, 8]
+    if channels != config.data.preprocess.init_args.channels:
+        small["image_channels"] = channels
+    out = [f"--method.network.{key}={value}" for key, value in small.items()]
+    sampler = config.method.init_args.get("sampler")
+    if sampler and sampler.init_args.steps > 1:
+        out.append("--method.sampler.steps=2")
+    if config.data.augment:
+        out.append("--data.augment.rate=1.0")
+    size = "null" if config.data.preprocess.init_args.dims == 3 else "[32,32]"
+    crop = "16" if config.data.crop else "null"
+    out += [f"--data.preprocess.size={size}", f"--data.preprocess.channels={channels}", f"--data.crop={crop}"]
+    return [*out, "--task.members=2", f"--task.steps={'[1,2]' if sampler else 'null'}", "--training.steps=2", "--training.batch=2"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_trains_samples_and_is_evaluated(name, tmp_path):
+    channels = 1 if parse(path_of(name)).data.preprocess.init_args.channels == 1 else 3
+    size = (36, 32) if channels == 3 else (18, 20, 8)
+    root = write_phantoms(tmp_path / "data", 5, size, channels)
+    try:
+        out = tiny(root, tmp_path / "run", *shrunk(name, channels), recipe=name)
+    except InputError as error:
+        if "pip install" not in str(error):
+            raise
+        pytest.skip(str(error))
+    run = somite.load(out, device="cpu")
+    result = run.predict(run.recipe.data.cases("test")[0])
+    assert result.mask.shape == size
+    assert result.members.shape == (2, 1, *size)
+    assert np.isfinite(result.members).all()
+    summary = evaluate(run, "test", run.path)
+    assert 0 <= summary["metrics"]["dice"]["mean"] <= 1
+    assert (run.path / "training.json").is_file()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_says_what_it_is_and_how_to_run_it(name):
+    lines = (ROOT / f"{name}.yaml").read_text().splitlines()
+    assert lines[0].startswith("# ")
+    assert any(line.startswith(f"# somite train {name} ") for line in lines)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_resolved_recipe_reads_back_as_itself(name, tmp_path):
+    text = dump(parse(path_of(name)))
+    (tmp_path / "recipe.yaml").write_text(text)
+    again = dump(parse(tmp_path / "recipe.yaml"))
+    assert again == text
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("--training.stepz=3", "stepz"),
+        ("--training.steps=abc", r"training\.steps: Expected an? int.*abc"),
+        ("--method.network.channels=abc", r"method\.network\.channels: Expected an? int.*abc"),
+        ("--method.sampler.stepz=3", r"method\.sampler: Option 'stepz' is not accepted"),
+        ("--method.predicts=noise", r"method\.predicts: .*'eps'.*noise"),
+        ("--data.preprocess.size=abc", r"data\.preprocess\.size: .*abc"),
+        ("--data.preprocess.axis=3", r"data\.preprocess\.axis"),
+        ("--method.codec=Nope", r"method\.codec: .*Nope"),
+    ],
+)
+def test_a_wrong_override_is_named_in_full_on_one_line(override, words):
+    with pytest.raises(InputError, match=words) as error:
+        parse(path_of("medsegdiffnca/demo"), [override])
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "words"),
+    [
+        ("dynunet/images", ["--method.network.channels=[4,8]", "--method.network.deep_heads=2"], "^deep supervision"),
+        ("medsegdiffnca/demo", ["--data.preprocess.normalise.low=200"], "^percentiles"),
+        ("medsegdiffnca/demo", ["--training.steps=0"], "^--training.steps 0"),
+        ("medsegdiffnca/demo", ["--method.codec=somite.diffusion.codec.OneHot", "--method.codec.classes=1"], "^a one-hot codec"),
+    ],
+)
+def test_what_a_constructor_refuses_is_said_in_its_own_words(name, overrides, words):
+    with pytest.raises(InputError, match=words) as error:
+        build(parse(path_of(name), overrides))
+    assert "\n" not in str(error.value)
+
+
+def test_overrides_reach_the_constructors():
+    recipe = build(parse(path_of("medsegdiffnca/demo"), ["--data.crop=[16,32]", "--method.sampler.eta=0.5", "--task.fusion=somite.predict.fusion.Majority"]))
+    assert recipe.data.crop == [16, 32]
+    assert recipe.method.sampler.eta == 0.5
+    assert type(recipe.task.fusion).__name__ == "Majority"
+
+
+def test_recipes_that_are_not_there():
+    with pytest.raises(InputError, match="somite recipes lists"):
+        path_of("medsegdiffnca/nope")
+    with pytest.raises(InputError, match="nope.yaml is not there"):
+        path_of("nope.yaml")
