@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from runs import TINY, somite, tiny
+
 from somite.cli import main
 from somite.data.phantoms import write_phantoms
-
-from runs import TINY, somite, tiny
 
 
 @pytest.fixture(scope="module")
@@ -231,6 +231,17 @@ def test_wrong_overrides_of_train(data, tmp_path, refused, more, words):
     out = tmp_path / "run"
     refused(training(data, out, *more), *words)
     assert not [name for name in files(out) if name.startswith(("weights", "checkpoints", "training"))]
+
+
+def test_a_recipe_that_failed_in_its_first_steps_may_be_mended_in_the_same_folder(data, tmp_path, refused):
+    out = tmp_path / "run"
+    refused(training(data, out, "--data.preprocess.channels=1"), "image_channels")
+    assert (out / "recipe.yaml").exists()  # it fitted together as far as could be told
+    mended = training(data, out, "--data.preprocess.channels=1", "--method.network.image_channels=1")
+    assert main([str(part) for part in mended]) == 0
+    refused(training(data, out), "begun with another recipe", "data.preprocess.channels is 1 there and 3 here")
+    (out / "recipe.yaml").unlink()
+    refused(mended, "no recipe.yaml", "choose another --out")
 
 
 def test_other_mistakes(data, run, tmp_path, refused):

@@ -3,10 +3,10 @@
 import json
 
 import pytest
+from runs import TINY
+
 from somite import demo
 from somite.cli import main
-
-from runs import TINY
 
 
 @pytest.fixture

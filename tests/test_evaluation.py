@@ -5,18 +5,18 @@ import json
 
 import numpy as np
 import pytest
-import somite
 import torch
 from monai.metrics import compute_dice, compute_hausdorff_distance, compute_surface_dice
+from runs import tiny
 from scipy.stats import wilcoxon
+from torchmetrics.functional.classification import binary_calibration_error
+
+import somite
 from somite.data.images import read_labels, write_png
 from somite.data.nifti import read_labels as read_volume_labels
 from somite.data.phantoms import write_phantoms
 from somite.errors import InputError
 from somite.evaluation import compare, comparison, evaluate, table, with_terciles
-from torchmetrics.functional.classification import binary_calibration_error
-
-from runs import tiny
 
 
 def rows_of(path):

@@ -4,16 +4,16 @@ import sys
 
 import numpy as np
 import pytest
-import somite
 import torch
 import yaml
 from PIL import Image
+from runs import tiny
 from safetensors.torch import load_file, save_file
+
+import somite
 from somite.data.phantoms import write_phantoms
 from somite.data.record import Case
 from somite.errors import InputError
-
-from runs import tiny
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,7 @@ def test_devices_that_are_not_there_are_refused(path, device):
 def test_what_is_missing_or_broken_is_said(copy, tmp_path):
     file = copy / "weights.safetensors"
     whole = file.read_bytes()
-    with pytest.raises(InputError, match="no recipe.yaml"):
+    with pytest.raises(InputError, match=r"no recipe.yaml"):
         somite.load(tmp_path / "nowhere")
     file.write_bytes(whole[:1000])
     with pytest.raises(InputError, match=r"weights.safetensors is broken.*restore"):

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from runs import tiny
+
 import somite
 from somite.data.phantoms import write_phantoms
 from somite.errors import InputError
 from somite.evaluation import evaluate
 from somite.recipe import build, dump, parse, path_of
-
-from runs import tiny
 
 ROOT = Path(str(files("somite") / "recipes"))
 NAMES = sorted(path.relative_to(ROOT).with_suffix("").as_posix() for path in ROOT.rglob("*.yaml"))
@@ -121,5 +121,5 @@ def test_overrides_reach_the_constructors():
 def test_recipes_that_are_not_there():
     with pytest.raises(InputError, match="somite recipes lists"):
         path_of("medsegdiffnca/nope")
-    with pytest.raises(InputError, match="nope.yaml is not there"):
+    with pytest.raises(InputError, match=r"nope.yaml is not there"):
         path_of("nope.yaml")

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from somite.data.augment import Augment
 
 SHAPES = [(48, 48), (40, 56), (20, 20, 12), (16, 20, 12)]

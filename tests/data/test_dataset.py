@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+
 from somite.data.augment import Augment
 from somite.data.dataset import Data, mirrored
 from somite.data.images import write_png
@@ -182,7 +183,7 @@ def test_the_cache_holds_no_more_than_it_may(images):
 
 
 def test_what_is_missing_is_said(images):
-    with pytest.raises(InputError, match="add --data.root"):
+    with pytest.raises(InputError, match=r"add --data\.root"):
         Data().cases("train")
     with pytest.raises(InputError, match=r"'nope'; it has train \(6\)"):
         Data(str(images)).cases("nope")

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from somite.data.normalise import Percentile, Unit, Window, ZScore
 from somite.errors import InputError
 

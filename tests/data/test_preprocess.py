@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.nn import functional as F
+
 from somite.data.phantoms import phantom
 from somite.data.preprocess import Preprocess
 from somite.data.record import Case, Record
 from somite.errors import InputError
-from torch.nn import functional as F
 
 
 def record(image: np.ndarray, labels: np.ndarray | None = None, name: str = "case") -> Record:
@@ -97,6 +98,12 @@ def test_a_resized_mask_keeps_its_labels_and_its_area(size):
         half = F.interpolate(torch.from_numpy(labels > 0)[None, None].float(), size=(size, size), mode="bilinear", antialias=True) >= 0.5
         area, half_area = area + int((out > 0).sum()), half_area + int(half.sum())
     assert abs(area - half_area) <= 0.01 * half_area
+
+
+def test_a_shrunk_mask_takes_the_middle_pixels():
+    labels = np.random.default_rng(2).integers(0, 200, (30, 45)).astype(np.uint8)
+    out = Preprocess(size=[10, 9]).mask(record(noise(3, 30, 45), labels))
+    assert np.array_equal(out[0, 0], labels[1::3, 2::5])
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])

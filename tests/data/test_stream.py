@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import torch
+
 from somite.data.stream import Stream
 
 CASES, BATCH, TOTAL = 7, 3, 28

@@ -1,10 +1,12 @@
 """An ensemble is a function of (seed, case, slice, member): of neither the batch nor how many members were asked for."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+
 from somite.data.phantoms import phantom
 from somite.data.preprocess import Preprocess
 from somite.data.record import Case, Record
@@ -51,7 +53,7 @@ def test_members_depend_on_neither_the_batch_nor_their_number(kind):
         assert np.abs(results[batch].members - results[1].members).max() <= 1e-6
     members = results[1].members
     assert members.shape == (10, make.get("classes", 1), *case.shape)
-    assert all(np.abs(a - b).max() > 1e-4 for a, b in zip(members, members[1:], strict=False))  # and they differ
+    assert all(np.abs(a - b).max() > 1e-4 for a, b in pairwise(members))  # and they differ
     fewer = predict(used, preprocess, case, 3, Mean(), 4, 10)
     assert np.abs(fewer.members - members[:3]).max() <= 1e-6
     assert np.abs(predict(used, preprocess, case, 3, Mean(), 5, 10).members - fewer.members).max() > 1e-4

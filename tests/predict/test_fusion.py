@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from somite.predict.fusion import Majority, Mean, MeanSquared, decide, votes
 
 

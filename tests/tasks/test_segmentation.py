@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from monai.metrics import compute_dice, compute_hausdorff_distance, compute_iou, compute_surface_dice
+
 from somite.data.phantoms import phantom
 from somite.data.record import Case, Record
 from somite.diffusion.methods import Method
@@ -80,6 +81,8 @@ def test_rows_agree_with_monai(size, spacing, classes):
         assert row["nsd"] == pytest.approx(float(nsd), abs=1e-4)
         p, y = found.probability[0 if classes == 1 else label].astype(np.float64), (labels == label).astype(np.float64)
         assert row["brier"] == pytest.approx(np.mean((p - y) ** 2), abs=1e-6)
+        own = found.members[:, 0 if classes == 1 else label].astype(np.float64)
+        assert row["nqm"] == pytest.approx(own.std(0).sum() / own.mean(0).sum(), rel=1e-5)
         q = p.clip(1e-6, 1 - 1e-6)
         assert row["nll"] == pytest.approx(-np.mean(y * np.log(q) + (1 - y) * np.log(1 - q)), abs=1e-5)
 

@@ -70,7 +70,7 @@ def masks_of(root: Path, size: int = 64, threshold: int = 1, progress=iter) -> M
             groups.append(case.group)
     if not masks:
         raise InputError(f"all {len(labelled)} masks of {root} are empty at {size} pixels; raise --size or give masks with foreground")
-    return Masks(Path(root).resolve().name, torch.stack(masks), cases, groups, len(labelled) - len(masks))
+    return Masks((root.stem if root.is_file() else root.resolve().name), torch.stack(masks), cases, groups, len(labelled) - len(masks))
 
 
 def fingerprint(
@@ -142,8 +142,9 @@ class Windows:
     def prior(self, masks: Tensor, seed: int, sample: int = 200_000) -> tuple[Tensor, Tensor]:
         """The patterns (n, size^2) in {-1, 1} and the logarithms of their weights."""
         random = np.random.default_rng(rng.derive(seed, self.size))
-        at = np.stack([random.integers(0, n, sample) for n in masks.shape])
-        seen = self.around(masks, torch.as_tensor(at))
+        sample = min(sample, masks.numel())
+        at = np.unravel_index(random.choice(masks.numel(), sample, replace=False, shuffle=False), tuple(masks.shape))
+        seen = self.around(masks, torch.as_tensor(np.stack(at)))
         packed = np.packbits(seen.numpy(), axis=1)
         _, first, counts = np.unique(packed, axis=0, return_index=True, return_counts=True)
         order = np.lexsort((random.random(len(counts)), -counts))[:PATTERNS]

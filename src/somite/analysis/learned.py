@@ -22,13 +22,13 @@ class MaskDenoiser(nn.Module):
     pixel says of itself need not be learned, and at the start the network is the oracle of independent fair pixels.
     """
 
-    def __init__(self, schedule: Schedule, channels: int = 32, mults: Sequence[int] = (1, 2, 2), dims: int = 2) -> None:
+    def __init__(self, schedule: Schedule, channels: int = 32, mults: Sequence[int] = (1, 2, 2)) -> None:
         super().__init__()
         self.schedule = schedule
-        self.unet = UNet(1, 1, channels, mults, res_blocks=1, attention=(), dims=dims)
+        self.unet = UNet(1, 1, channels, mults, res_blocks=1, attention=())
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """(b, 1, *s) -> E[x0 | x_t]; t is scaled to 0 .. 1000 for the embedding."""
+        """(b, 1, h, w) -> E[x0 | x_t]; t is scaled to 0 .. 1000 for the embedding."""
         alpha, sigma = (right(c, x_t) for c in self.schedule(t))
         g = self.unet(self.unet.stem(x_t), t * 1000 // len(self.schedule))
         return torch.tanh(alpha / sigma**2 * x_t + g)

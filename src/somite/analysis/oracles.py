@@ -123,32 +123,18 @@ class MarkovRows(Oracle):
         return 2 * torch.stack(states, -1).double() - 1
 
     def denoise(self, x_t: Tensor, alpha: float, sigma: float) -> Tensor:
-        return self.posterior(x_t, alpha, sigma)[0]
-
-    def posterior(self, x_t: Tensor, alpha: float, sigma: float) -> tuple[Tensor, Tensor]:
-        """E[x0 | x_t], and (b,) ln p(x_t) / N(x_t; 0, sigma^2), by the forward-backward recursions."""
-        half = alpha / sigma**2 * x_t.double()  # half the log-likelihood ratio of 1 against -1
-        size = self.shape[-1]
-        p = torch.full_like(half[..., 0], self.up / (self.up + self.down))
-        forward, log_z = [], torch.zeros_like(p)
-        for i in range(size):
-            if i:
-                p = p * (1 - self.down) + (1 - p) * self.up
-            odds = torch.logaddexp(p.log() + half[..., i], (1 - p).log() - half[..., i])
-            log_z = log_z + odds
-            p = (p.log() + half[..., i] - odds).exp().clamp(1e-300, 1 - 1e-16)
-            forward.append(p)
-        ahead = torch.zeros_like(p)  # log-likelihood ratio of all that lies to the right
-        means = []
-        for i in reversed(range(size)):
-            means.append(torch.tanh((torch.logit(forward[i]) + ahead) / 2))
-            now = ahead + 2 * half[..., i]
-            stay, leave = math.log(1 - self.down), math.log(self.down)
-            rise, rest = math.log(self.up), math.log(1 - self.up)
-            zero = torch.zeros_like(now)
-            ahead = torch.logaddexp(stay + now, zero + leave) - torch.logaddexp(rise + now, zero + rest)
-        log_z = log_z - size * alpha**2 / (2 * sigma**2)
-        return torch.stack(means[::-1], -1), log_z.flatten(1).sum(1) if log_z.ndim > 1 else log_z
+        """Forward-backward in log-odds: E[x0_i | x_t] = tanh((left_i + own_i + right_i) / 2)."""
+        own = 2 * alpha / sigma**2 * x_t.double()
+        stay, fall, rise, rest = (math.log(p) for p in (1 - self.down, self.down, self.up, 1 - self.up))
+        zero = torch.zeros_like(own[..., 0])
+        left = [zero + logit(self.up / (self.up + self.down))]
+        right = [zero]
+        for i in range(1, self.shape[-1]):
+            before = left[-1] + own[..., i - 1]
+            left.append(torch.logaddexp(stay + before, zero + rise) - torch.logaddexp(fall + before, zero + rest))
+            after = right[-1] + own[..., -i]
+            right.append(torch.logaddexp(stay + after, zero + fall) - torch.logaddexp(rise + after, zero + rest))
+        return torch.tanh((torch.stack(left, -1) + own + torch.stack(right[::-1], -1)) / 2)
 
 
 class MaskSet(Oracle):
@@ -214,14 +200,16 @@ def texture_loss_eps(gamma: ArrayLike, eigenvalues: ArrayLike) -> NDArray[np.flo
     return (product / (1 + product)).mean(-1)
 
 
-def measured_mmse(oracle: Oracle, gamma: float, draws: int, seed: int = 0) -> tuple[float, float]:
-    """E|x0 - E[x0 | x_t]|^2 per pixel by Monte Carlo, and its standard error; the same draws at every gamma."""
-    alpha, sigma = at_snr(gamma)
+def measured_mmse(oracle: Oracle, gammas: Sequence[float], draws: int, seed: int = 0) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """E|x0 - E[x0 | x_t]|^2 per pixel at each gamma by Monte Carlo, and its standard error; the same draws at every gamma."""
     with rng.seeded(seed, ["oracle"]):
         x0 = torch.cat([oracle.draw(1) for _ in range(draws)])
         eps = torch.cat([rng.normal((1, *x0.shape[1:]), _CPU) for _ in range(draws)]).double()
-    error = ((x0 - oracle.denoise(alpha * x0 + sigma * eps, alpha, sigma)) ** 2).flatten(1).mean(1)
-    return float(error.mean()), float(error.std() / math.sqrt(draws))
+    errors = []
+    for alpha, sigma in map(at_snr, gammas):
+        errors.append(((x0 - oracle.denoise(alpha * x0 + sigma * eps, alpha, sigma)) ** 2).flatten(1).mean(1))
+    found = torch.stack(errors)
+    return found.mean(1).numpy(), (found.std(1) / math.sqrt(draws)).numpy()
 
 
 def information(log_snr: ArrayLike, loss_eps: ArrayLike) -> NDArray[np.float64]:

@@ -10,7 +10,7 @@ nnU-Net measures memory by its network's feature maps. Here it is counted in vox
 nnU-Net's own reference for a GPU of 8 GB: 12 x 512^2 in 2D and 2 x 128^3 in 3D.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import ceil, prod
 from pathlib import Path
@@ -169,7 +169,9 @@ def plan(found: Fingerprint, dims: Literal[2, 3], budget: int | None = None) -> 
     if dims > found.dims:
         raise InputError(f"{found.root} holds flat images; a plan in 3D is for volumes (dims 2 here)")
     spacing = target_spacing(np.array(found.spacings), np.array(found.shapes))
-    shapes = np.array([np.round(np.array(shape) * np.array(own) / spacing) for shape, own in zip(found.shapes, found.spacings, strict=True)])
+    shapes = np.array(
+        [np.round(np.array(shape) * np.array(own) / spacing) for shape, own in zip(found.shapes, found.spacings, strict=True)]
+    )
     shape = np.maximum(np.median(shapes, axis=0), 1)
     axis = None
     if dims < found.dims:
@@ -224,7 +226,9 @@ def fitted(spacing: tuple[float, ...], shape: np.ndarray, room: float) -> Topolo
             smaller = topology(spacing, tuple(size))
         made = smaller
     if len(made.strides) < 2:
-        raise InputError(f"images of {' x '.join(str(round(float(n))) for n in shape)} are too small to plan a U-Net for; an edge of 12 at least is wanted")
+        raise InputError(
+            f"images of {' x '.join(str(round(float(n))) for n in shape)} are too small to plan a U-Net for; an edge of 12 at least is wanted"
+        )
     return made
 
 
@@ -258,7 +262,9 @@ def normalisation(found: Fingerprint) -> dict[str, Any]:
         given = {key: [float(f"{getattr(one, key):.9g}") for one in found.intensities] for key in ("low", "high", "mean", "std")}
         return {"class_path": "somite.baselines.normalise.Standard", "init_args": given}
     if names & {"ct", "rgb_to_0_1"}:
-        raise InputError(f"channels of several kinds ({', '.join(found.channels)}) cannot be planned for; name all CT, or none in dataset.json")
+        raise InputError(
+            f"channels of several kinds ({', '.join(found.channels)}) cannot be planned for; name all CT, or none in dataset.json"
+        )
     return {"class_path": "somite.data.normalise.ZScore"}
 
 
@@ -285,10 +291,10 @@ def recipe(found: Fingerprint, made: Plan, fold: int | None) -> dict[str, Any]:
     dynunet = {"class_path": "somite.networks.baselines.DynUNet", "init_args": made.network(channels, found.classes)}
     mirrored = {"class_path": "somite.networks.mirrored.Mirrored", "init_args": {"network": dynunet}}
     windows = {"class_path": "somite.predict.tiling.Windows", "init_args": {"patch": list(made.patch), "network": mirrored}}
-    weight = {"init_args": {"weight": made.supervision}}
-    terms = {"mask": {"class_path": "somite.diffusion.terms.DiceCE", **weight}}
-    if made.levels > 2:
-        terms["deep"] = {"class_path": "somite.diffusion.terms.DeepSupervision", **weight}
+    names = {"mask": "DiceCE", "deep": "DeepSupervision"} if made.levels > 3 else {"mask": "DiceCE"}
+    terms = {
+        key: {"class_path": f"somite.diffusion.terms.{name}", "init_args": {"weight": made.supervision}} for key, name in names.items()
+    }
     preprocess = {"channels": channels, "dims": made.dims, "normalise": made.normalise}
     return {
         "task": {"class_path": "somite.tasks.segmentation.Segmentation", "init_args": {"members": 1, "batch": 1}},
@@ -330,7 +336,7 @@ def recipe(found: Fingerprint, made: Plan, fold: int | None) -> dict[str, Any]:
 def header(found: Fingerprint, made: Plan, fold: int | None, out: Path) -> list[str]:
     """What was planned, and from what."""
 
-    def by(numbers: Sequence[float]) -> str:
+    def by(numbers: Iterable[float]) -> str:
         return " x ".join(f"{n:.4g}" for n in numbers)
 
     sizes = np.array(found.shapes)
@@ -351,5 +357,7 @@ def header(found: Fingerprint, made: Plan, fold: int | None, out: Path) -> list[
     if made.axis is not None:
         lines.append(f"Volumes are cut into slices along axis {made.axis}.")
     if off:
-        lines.append(f"{off} cases differ from the target spacing by more than 5 %; somite does not resample them: they are taken as they are stored.")
+        lines.append(
+            f"{off} cases differ from the target spacing by more than 5 %; somite does not resample them: they are taken as they are stored."
+        )
     return [f"# {line}" for line in lines]

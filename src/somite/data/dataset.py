@@ -60,7 +60,9 @@ class Data:
     @property
     def path(self) -> Path:
         if self.root is None:
-            raise InputError("this recipe does not say where the data are; add --data.root FOLDER (images/ and masks/ inside), a CSV of pairs or an nnU-Net raw folder")
+            raise InputError(
+                "this recipe does not say where the data are; add --data.root FOLDER (images/ and masks/ inside), a CSV of pairs or an nnU-Net raw folder"
+            )
         return NUCLEI if self.root == "nuclei" else Path(self.root)
 
     def move(self, root: str) -> None:
@@ -72,7 +74,9 @@ class Data:
         if not self._cases:
             self._cases = self.find() if self.fold is None else self.divided(self.find(), self.fold)
         if not self._cases.get(split):
-            raise InputError(f"{self.path} has no cases in the split {split!r}; it has {', '.join(f'{k} ({len(v)})' for k, v in self._cases.items())}")
+            raise InputError(
+                f"{self.path} has no cases in the split {split!r}; it has {', '.join(f'{k} ({len(v)})' for k, v in self._cases.items())}"
+            )
         return self._cases[split]
 
     def find(self) -> dict[str, list[Case]]:
@@ -91,12 +95,13 @@ class Data:
         if not path.is_file():
             return {**found, **folds(pool, self.folds, self.split_seed)[fold]}
         listed = read_json(path)
-        if not isinstance(listed, list) or len(listed) != self.folds:
-            raise InputError(f"{path} does not list {self.folds} folds; set --data.folds to as many as it has, or remove it")
+        parts = [part for part in listed if isinstance(part, dict) and {"train", "val"} <= set(part)] if isinstance(listed, list) else []
+        if len(parts) != self.folds:
+            raise InputError(f"{path} does not list {self.folds} folds of train and val; set --data.folds to as many as it has, or mend it")
         known = {case.id: case for case in find_cases(self.path, None)}
-        parts = {name: [str(i) for i in listed[fold][name]] for name in ("train", "val")}
-        check_splits(path, parts, known)
-        return {**found, **{name: [known[i] for i in sorted(ids)] for name, ids in parts.items()}}
+        chosen = {name: [str(i) for i in parts[fold][name]] for name in ("train", "val")}
+        check_splits(path, chosen, known)
+        return {**found, **{name: [known[i] for i in sorted(ids)] for name, ids in chosen.items()}}
 
     def read(self, case: Case) -> Record:
         return read(case, self.labels, self.mask_threshold)

@@ -37,10 +37,14 @@ def write_raw(
     if not train:
         raise InputError(f"there are no training cases to write to {out}")
     parts = folds(train, n, seed)  # before anything is written: it may refuse
-    kinds = [written(case, out, part, labels, mask_threshold) for part, some in (("Tr", train), ("Ts", cases.get("test", []))) for case in some]
+    kinds = [
+        written(case, out, part, labels, mask_threshold) for part, some in (("Tr", train), ("Ts", cases.get("test", []))) for case in some
+    ]
     odd = next((case for case, kind in zip([*train, *cases.get("test", [])], kinds, strict=True) if kind != kinds[0]), None)
     if odd is not None:
-        raise InputError(f"{odd.images[0]} has other channels or is of another kind than {train[0].images[0]}: nnU-Net wants all cases alike")
+        raise InputError(
+            f"{odd.images[0]} has other channels or is of another kind than {train[0].images[0]}: nnU-Net wants all cases alike"
+        )
     count, ending = kinds[0]
     names = list(channels or (("R", "G", "B") if (count, ending) == (3, ".png") else [f"channel {index}" for index in range(count)]))
     if len(names) != count:
@@ -83,4 +87,6 @@ def pixels(record: Record) -> np.ndarray:
         whole = np.rint(record.image * top).clip(0, top).astype(kind)
         if np.array_equal(whole.astype(np.float32) / top, record.image):
             return whole
-    raise InputError(f"{record.case.images[0]} holds floating-point numbers, which PNG does not: save the images as NIfTI volumes or 16-bit PNG")
+    raise InputError(
+        f"{record.case.images[0]} holds floating-point numbers, which PNG does not: save the images as NIfTI volumes or 16-bit PNG"
+    )

@@ -70,7 +70,9 @@ class DynUNet(Network):
     def forward(self, x: Tensor, t: Timesteps, cond: Cond, state: State = None) -> Output:
         image = cond["image"]
         if image.shape[1] != self.image_channels:
-            raise InputError(f"this network takes {self.image_channels} image channels, got {image.shape[1]}; set --method.network.image_channels or --data.preprocess.channels")
+            raise InputError(
+                f"this network takes {self.image_channels} image channels, got {image.shape[1]}; set --method.network.image_channels or --data.preprocess.channels"
+            )
         space = image.shape[2:]
         out = self.unet(self.extended(image))
         if not (self.training and self.deep_heads):
@@ -90,7 +92,9 @@ def by_axis(name: str, given: Sequence[int | Sequence[int]], levels: int, dims: 
     """One number an axis for each level."""
     out = [[one] * dims if isinstance(one, int) else list(one) for one in given]
     if len(out) != levels or any(len(one) != dims for one in out):
-        raise InputError(f"--method.network.{name} {list(given)}: give one for each of the {levels} levels of channels, a number or {dims} of them")
+        raise InputError(
+            f"--method.network.{name} {list(given)}: give one for each of the {levels} levels of channels, a number or {dims} of them"
+        )
     return out
 
 

@@ -39,7 +39,11 @@ class Training:
         optimizer: Literal["adamw", "sgd"] = "adamw",
         decay: Literal["cosine", "poly"] = "cosine",
     ) -> None:
-        wrong = [f"{k} {v}" for k, v in {"steps": steps, "batch": batch, "accumulate": accumulate, "validate": validate, "checkpoint": checkpoint}.items() if v < 1]
+        wrong = [
+            f"{k} {v}"
+            for k, v in {"steps": steps, "batch": batch, "accumulate": accumulate, "validate": validate, "checkpoint": checkpoint}.items()
+            if v < 1
+        ]
         if wrong:
             raise InputError(f"--training.{wrong[0]}: must be at least 1")
         if not 0 <= ema < 1:

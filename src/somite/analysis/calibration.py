@@ -1,0 +1,132 @@
+"""Are diffusion ensembles better calibrated than their feed-forward twins, and still so once those are temperature-scaled?
+
+Every run segments the same cases. Its first 1, 2, 5, 10 ... members are fused, as they are and at a temperature fitted on the
+validation cases for just that number of members, and each is scored by the pooled calibration error of all pixels, of the
+foreground and of the band along the truth's border, by the mean over images, and by Brier and log score. `evaluations` is
+what a prediction costs (members times reverse steps), so runs can be compared at equal cost; `floor` is what a perfect
+sampler with as many members would show.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ..data.record import Record
+from ..errors import InputError
+from ..evaluation import Row, write_rows
+from ..files import replacing
+from ..metrics import calibration as metric
+from ..metrics.intervals import interval, pooled_interval
+from ..pipeline import Run
+from ..predict.fusion import Mean, votes
+from ..predict.temperature import fit, scaled
+
+BINS, BOUNDARY = 15, 3
+REGIONS = ("all", "foreground", "boundary")
+Progress = Callable[[Iterable], Iterable]
+
+
+@dataclass
+class Fused:
+    """One case: probabilities (k, *s) by number of members, and what they are compared with."""
+
+    record: Record
+    probability: dict[int, np.ndarray]
+    votes: np.ndarray  # (m, *s) the members' foreground
+
+    @property
+    def labels(self) -> np.ndarray:
+        assert self.record.labels is not None  # the cases of a split are labelled
+        return self.record.labels
+
+
+def analyse_calibration(
+    runs: Sequence[Run], out: Path, split: str = "test", members: Sequence[int] = (1, 2, 5, 10), seed: int = 0, progress: Progress = iter
+) -> list[Path]:
+    """Writes calibration.csv (a row for each run, number of members, scaling and region) and calibration.png."""
+    wanted = [[case.id for case in run.recipe.data.cases(split)] for run in runs]
+    if any(ids != wanted[0] for ids in wanted):
+        raise InputError(f"the runs were not made for the same {split} cases; give runs of one data set and one split")
+    rows = [row for run in runs for row in of_run(run, split, sorted(members), seed, progress)]
+    write_rows(out / "calibration.csv", rows)
+    with replacing(out / "calibration.png") as path:
+        figure(rows).savefig(path, format="png", dpi=150)
+    return [out / "calibration.csv", out / "calibration.png"]
+
+
+def of_run(run: Run, split: str, members: Sequence[int], seed: int, progress: Progress) -> Iterable[Row]:
+    fitting, testing = (fused(run, name, members, seed, progress) for name in ("val", split))
+    histogram = np.sum([metric.vote_histogram(case.votes) for case in testing], 0) if members[-1] > 1 else None
+    for count in members:
+        temperature = fit([(case.probability[count], case.labels) for case in fitting])
+        floor = metric.sampler_floor(*metric.fit_beta(histogram), count) if histogram is not None else float("nan")
+        for scaling, t in (("raw", 1.0), ("temperature", temperature)):
+            told = {
+                "run": run.path.name,
+                "method": type(run.method).__name__,
+                "members": count,
+                "evaluations": count * run.method.steps,
+                "scaling": scaling,
+                "temperature": t,
+                "floor": floor,
+            }
+            yield from (told | scores for scores in scored(testing, count, t))
+
+
+def fused(run: Run, split: str, members: Sequence[int], seed: int, progress: Progress) -> list[Fused]:
+    cases = []
+    for case in progress(run.recipe.data.cases(split)):
+        record = run.recipe.data.read(case)
+        found = run.recipe.task.predict(run.method, run.recipe.data.preprocess, record, seed, members[-1]).members
+        labels = votes(found)[:, 0] if found.shape[1] == 1 else ~votes(found)[:, 0]
+        cases.append(Fused(record, {count: Mean()(found[:count]) for count in members}, labels))
+    return cases
+
+
+def scored(cases: Sequence[Fused], members: int, temperature: float) -> Iterable[dict[str, Any]]:
+    """Foreground against background; several classes are taken together."""
+    groups = [case.record.group for case in cases]
+    counted: dict[str, list[metric.Bins]] = {region: [] for region in REGIONS}
+    proper: dict[str, list[float]] = {"brier": [], "nll": []}
+    for case in cases:
+        p = case.probability[members] if temperature == 1 else scaled(case.probability[members], temperature)
+        p, y = (p[0] if len(p) == 1 else 1 - p[0]).clip(0, 1), case.labels > 0
+        regions = {"all": np.ones_like(y), "foreground": metric.foreground(p, y), "boundary": metric.boundary_band(y, BOUNDARY)}
+        for region, where in regions.items():
+            counted[region].append(metric.bins(p[where], y[where], BINS))
+        proper["brier"].append(metric.brier(p, y))
+        proper["nll"].append(metric.nll(p, y))
+    means = {name: interval(values, groups).mean for name, values in proper.items()}
+    for region, bins in counted.items():
+        pooled = pooled_interval(np.stack([b.array() for b in bins]), groups, lambda total: metric.ece(metric.Bins(*total)))
+        image = interval([metric.ece(b) for b in bins], groups)
+        yield {
+            "region": region,
+            "ece": pooled.mean,
+            "ece_low": pooled.low,
+            "ece_high": pooled.high,
+            "ece_image": image.mean,
+            "ece_image_low": image.low,
+            "ece_image_high": image.high,
+            **means,
+        }
+
+
+def figure(rows: Sequence[Row]) -> Figure:
+    """Pooled ECE against the cost of a prediction, a panel for each region."""
+    made = Figure(figsize=(11, 3.6), layout="constrained")
+    for axes, region in zip(made.subplots(1, len(REGIONS)), REGIONS, strict=True):
+        for index, run in enumerate(dict.fromkeys(row["run"] for row in rows)):
+            for scaling, line in (("raw", "-"), ("temperature", ":")):
+                here = [row for row in rows if (row["run"], row["region"], row["scaling"]) == (run, region, scaling)]
+                x = [row["evaluations"] for row in here]
+                axes.plot(x, [row["ece"] for row in here], line, marker="o", ms=3, color=f"C{index}", label=f"{run}, {scaling}")
+                axes.fill_between(x, [row["ece_low"] for row in here], [row["ece_high"] for row in here], color=f"C{index}", alpha=0.08, lw=0)
+        axes.set(title=region, xlabel="network evaluations a prediction", xscale="log", ylim=(0, None))
+    made.axes[0].set_ylabel("pooled ECE")
+    made.axes[-1].legend(fontsize=7)
+    return made

@@ -1,0 +1,131 @@
+"""The analyses' figures, from tables of rows to a matplotlib Figure. Nothing here touches pyplot.
+
+Colours are Okabe and Ito's (2008); a second cue (dash or marker) goes with each.
+"""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ..files import replacing
+from ..tasks.task import Row
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#23272f", "#8b929c")
+DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (8, 2)), (0, (3, 1)))
+INK, GREY = COLOURS[-2:]
+CONDITIONS = {"image": (COLOURS[0], "o", "with the image"), "shuffled": (COLOURS[1], "^", "another case's image"), "blank": (COLOURS[2], "s", "grey image")}
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "somite",
+    "font.size": 9.5,
+    "axes.titlesize": 9.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#eceff2",
+    "lines.linewidth": 1.6,
+    "lines.markersize": 3.5,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+}
+
+
+def styled(draw: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(draw)
+    def inside(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - whatever `draw` returns
+        with mpl.rc_context(STYLE):
+            return draw(*args, **kwargs)
+
+    return inside
+
+
+@styled
+def save(figure: Figure, out: Path, name: str) -> list[Path]:
+    """The figure as SVG and PNG; the same data give the same files."""
+    paths = []
+    for suffix, metadata in (("svg", {"Date": None, "Creator": None}), ("png", {"Software": None})):
+        path = out / f"{name}.{suffix}"
+        with replacing(path) as temporary:
+            figure.savefig(temporary, format=suffix, dpi=150, metadata=metadata)
+        paths.append(path)
+    return paths
+
+
+@styled
+def fingerprints(
+    tables: Mapping[str, Sequence[Row]], summaries: Mapping[str, Mapping[str, Any]], learned: Mapping[str, Sequence[Row]]
+) -> Figure:
+    """The share of the prior's error that is left, by t and by log-SNR, of several data sets; dots where half is left.
+
+    learned: the tables of trained networks, drawn as crosses; may be empty.
+    """
+    figure = Figure(figsize=(10, 3.9), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    for i, (name, rows) in enumerate(tables.items()):
+        colour, dash = COLOURS[i % 6], DASHES[i % len(DASHES)]
+        share = [row["share_best"] for row in rows]
+        half = summaries[name]["half_best"]
+        for axes, key in ((left, "t"), (right, "log_snr")):
+            x = [row[key] for row in rows]
+            axes.plot(x, share, color=colour, linestyle=dash, label=name)
+            if "share_whole" in rows[0]:
+                axes.plot(x, [row["share_whole"] for row in rows], color=colour, linewidth=0.7, alpha=0.45)
+            if np.isfinite([row["low"] for row in rows]).all():
+                axes.fill_between(x, [row["low"] for row in rows], [row["high"] for row in rows], color=colour, alpha=0.1, linewidth=0)
+            if name in learned:
+                axes.plot([row[key] for row in learned[name]], [row["share_best"] for row in learned[name]], "x", color=colour)
+            if half["reached"]:
+                axes.plot([half[key]], [0.5], "o", color=colour)
+    for axes in (left, right):
+        axes.axhline(0.5, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)))
+        axes.set_ylim(0, 1.25)
+    left.set(xlabel="timestep t", ylabel="error of the denoiser / error of the mean mask")
+    right.set(xlabel="log-SNR", xlim=(-11, 6))
+    right.invert_xaxis()
+    left.legend(loc="upper left", title="thick: best denoiser; thin: other masks only", title_fontsize=8)
+    return figure
+
+
+@styled
+def timesteps(table: Sequence[Row], theory: Mapping[str, np.ndarray]) -> Figure:
+    """Losses in both units by condition, the benefit of the image, and what the mask keeps; theory dashed."""
+    figure = Figure(figsize=(10, 7), layout="constrained")
+    (x0, eps), (gain, kept) = figure.subplots(2, 2)
+    for axes, unit in ((x0, "loss_x0"), (eps, "loss_eps")):
+        for condition, (colour, marker, label) in CONDITIONS.items():
+            rows = [row for row in table if f"{unit}_{condition}" in row]
+            if rows:
+                curve(axes, rows, f"{unit}_{condition}", colour, marker, label)
+        axes.plot(theory["t"], theory[unit], color=INK, linestyle=(0, (4, 2)), linewidth=1.1, label="independent pixels (exact)")
+        axes.set(xlabel="timestep t", ylabel={"loss_x0": "loss in x0 units", "loss_eps": "loss in eps units"}[unit])
+        top = max(row[f"{unit}_image"] for row in table)
+        exact = float(theory[unit].max())
+        axes.set_ylim(0, 1.3 * max(exact, top if unit == "loss_x0" else min(top, 3 * exact)))  # a network's error may be off by orders of magnitude, in eps above all
+    x0.legend(loc="upper left")
+    for unit, name, colour, marker in (("eps", "benefit", COLOURS[0], "o"), ("x0", "benefit_x0", COLOURS[1], "^")):
+        height = max(abs(row[name]) for row in table) or 1.0
+        gain.plot([row["log_snr"] for row in table], [row[name] / height for row in table], color=colour, marker=marker, label=f"{unit} units / {height:.2g}")
+    gain.axhline(0, color=GREY, linewidth=0.8)
+    gain.set(xlabel="log-SNR", ylabel="benefit of the image, scaled")
+    gain.invert_xaxis()
+    gain.legend()
+    curve(kept, table, "retained", COLOURS[0], "o", "best without the case's image")
+    kept.plot(theory["t"], theory["retained"], color=INK, linestyle=(0, (4, 2)), linewidth=1.1, label="independent pixels (exact)")
+    kept.set(xlabel="timestep t", ylabel="information the mask keeps", ylim=(-0.02, 1.05))
+    kept.legend()
+    return figure
+
+
+def curve(axes: Axes, rows: Sequence[Row], column: str, colour: str, marker: str, label: str) -> None:
+    t = [row["t"] for row in rows]
+    axes.plot(t, [row[column] for row in rows], color=colour, marker=marker, label=label)
+    low, high = ([row.get(f"{column}_{end}", np.nan) for row in rows] for end in ("low", "high"))
+    if np.isfinite(low).all() and np.isfinite(high).all():
+        axes.fill_between(t, low, high, color=colour, alpha=0.12, linewidth=0)

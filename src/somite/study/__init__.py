@@ -1,0 +1,33 @@
+"""Studies: grids of independent runs that answer a paper's question, on one machine or on many."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ..environment import environment
+from ..evaluation import write_rows
+from . import fair_trial, verdict
+from .engines import Engine
+from .jobs import collect, work
+
+
+def fair_trial_study(
+    data: str,
+    out: Path,
+    engine: Engine,
+    budget: str = "cpu",
+    seeds: Sequence[int] | None = None,
+    only: Sequence[str] = (),
+    threads: int = 1,
+    say: Callable[[str], None] = print,
+) -> str:
+    """Run what is left of the grid, then write rows.csv and verdict.md into `out`. Returns the claims with their verdicts."""
+    grid = fair_trial.jobs(data, out, budget, seeds, only, threads)
+    left = [job for job in grid if not job.rows.exists()]
+    say(f"{len(grid)} jobs, {len(grid) - len(left)} done already")
+    for count, rows in enumerate(engine.run(work, left), 1):
+        say(f"{count} of {len(left)}: {rows.parent.name}")
+    rows = collect(grid)
+    write_rows(out / "rows.csv", rows)
+    about = environment()
+    note = f"`{about['command']}`, budget {budget}, {len(grid)} jobs, {about['processor']}, torch {about['packages']['torch']}, {about['date'][:10]}."
+    return verdict.write_verdict(rows, out, note)

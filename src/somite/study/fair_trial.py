@@ -1,0 +1,165 @@
+"""The fair trial of arXiv 2403.14440: the same networks as diffusion, feed-forward and one-step, on the same data and budget.
+
+{EnsemDiff, SegDiff, MedSegDiff, MedSegDiffNCA} x {diffusion, feed-forward, one-step} and the baselines nnU-Net (MONAI's
+DynUNet) and SegFormer, times seeds; each evaluated with one and with K members, raw and temperature-scaled.
+
+- diffusion: noise prediction, all timesteps alike, several reverse steps: how the published networks are trained.
+- one-step: logits of the mask, half of the examples at T-1, one reverse step.
+- feed-forward: the same network, x = 0 and t = 0, the same loss on its logits as one-step.
+"""
+
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..errors import InputError
+from ..recipe import path_of
+from .jobs import Job
+
+Tree = dict[str, Any]
+NETWORKS = {
+    "EnsemDiff": "ensemdiff/small",
+    "SegDiff": "segdiff/small",
+    "MedSegDiff": "medsegdiff/small",
+    "MedSegDiffNCA": "medsegdiffnca/one-step",
+}
+BASELINES = {"nnU-Net": "dynunet/images", "SegFormer": "segformer/images"}
+METHODS = ("diffusion", "feed-forward", "one-step")
+AUXILIARY = ("rgb", "cal")  # loss terms that belong to a network, whatever the method
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What every job of a study gets. `networks` overrides constructor arguments to fit small machines."""
+
+    steps: int
+    batch: int
+    size: int
+    members: int
+    reverse_steps: int
+    seeds: int
+    networks: dict[str, Tree]
+
+
+TINY_UNET = {"channels": 32, "mults": [1, 1], "res_blocks": 1, "attention": [2], "heads": 2}
+SMALL_NCA = {"channels": 24, "hidden": 96, "updates": 8, "cbam": True, "checkpointing": False}
+BUDGETS = {
+    "smoke": Budget(
+        steps=6,
+        batch=2,
+        size=32,
+        members=2,
+        reverse_steps=2,
+        seeds=1,
+        networks={
+            "EnsemDiff": TINY_UNET,
+            "SegDiff": TINY_UNET,
+            "MedSegDiff": {"mults": [1, 1], "res_blocks": 1, "attention": [2], "heads": 2},
+            "MedSegDiffNCA": {"channels": 12, "hidden": 16, "updates": 3, "checkpointing": False},
+            "nnU-Net": {"channels": [8, 16, 32], "deep_heads": 1},
+        },
+    ),
+    "cpu": Budget(
+        steps=1500,
+        batch=8,
+        size=64,
+        members=5,
+        reverse_steps=10,
+        seeds=3,
+        networks={"MedSegDiffNCA": SMALL_NCA, "nnU-Net": {"channels": [16, 32, 64, 128], "deep_heads": 1}},
+    ),
+    "paper": Budget(steps=100_000, batch=8, size=256, members=10, reverse_steps=50, seeds=3, networks={}),
+}
+PAPER = {"EnsemDiff": "ensemdiff/images", "SegDiff": "segdiff/images", "MedSegDiff": "medsegdiff/images", "MedSegDiffNCA": "medsegdiffnca/one-step"}
+
+
+def jobs(data: str, out: Path, budget: str, seeds: Sequence[int] | None = None, only: Sequence[str] = (), threads: int = 1) -> list[Job]:
+    """The grid. `only` keeps cells whose "network" or "network/method" is named."""
+    if budget not in BUDGETS:
+        raise InputError(f"--budget {budget}: choose from {', '.join(BUDGETS)}")
+    chosen = BUDGETS[budget]
+    cells = [(network, method) for network in NETWORKS for method in METHODS] + [(name, "feed-forward") for name in BASELINES]
+    known = {name for network, method in cells for name in (network, f"{network}/{method}")}
+    unknown = [name for name in only if name not in known]
+    if unknown:
+        raise InputError(f"--only {unknown[0]}: no such cell; networks are {', '.join([*NETWORKS, *BASELINES])}, methods {', '.join(METHODS)}")
+    made = []
+    for network, method in cells:
+        if only and network not in only and f"{network}/{method}" not in only:
+            continue
+        for seed in seeds if seeds is not None else range(chosen.seeds):
+            keys = (("network", network), ("method", method), ("seed", seed))
+            text = yaml.safe_dump(cell(network, method, data, chosen, seed, budget == "paper"), sort_keys=False)
+            stochastic = method != "feed-forward" or network == "MedSegDiffNCA"
+            members = (1, chosen.members) if stochastic else (1,)
+            made.append(Job(out / f"{network}-{method}-{seed}".lower(), keys, text, members, threads))
+    return made
+
+
+def cell(network: str, method: str, data: str, budget: Budget, seed: int, paper: bool) -> Tree:
+    """One recipe of the grid, from the network's bundled one."""
+    source = BASELINES.get(network) or (PAPER if paper else NETWORKS)[network]
+    recipe = yaml.safe_load(path_of(source).read_text(encoding="utf-8"))
+    recipe["data"] = dataset(recipe["data"], data, budget.size)
+    arguments = recipe["method"]["init_args"]
+    arguments["network"].setdefault("init_args", {}).update(deepcopy(budget.networks.get(network, {})))
+    if network not in BASELINES:
+        recipe["method"] = METHOD_OF[method](arguments, budget)
+    recipe["task"] = {"class_path": "somite.tasks.segmentation.Segmentation", "init_args": {"members": budget.members, "tolerance": 2}}
+    recipe["training"] = {
+        **{"steps": budget.steps, "batch": budget.batch, "seed": seed, "weight_decay": 0.01, "warmup": min(100, budget.steps // 10 + 1)},
+        **{"rate": recipe["training"]["rate"], "ema": 0.995 if budget.steps < 10_000 else 0.9999, "validate": max(1, budget.steps // 4)},
+    }
+    return recipe
+
+
+def dataset(data: Tree, root: str, size: int) -> Tree:
+    """The same images, size and augmentation for all."""
+    preprocess = {**data["preprocess"], "size": [size, size], "channels": 3}
+    augment = {"class_path": "somite.data.augment.Augment", "init_args": {"scale": 0.2}}
+    if root == "nuclei":
+        preprocess["normalise"] = {"class_path": "somite.data.normalise.Percentile"}
+    return {"root": root, "preprocess": preprocess, "augment": augment}
+
+
+def term(name: str, **options: Any) -> Tree:  # noqa: ANN401
+    return {"class_path": f"somite.diffusion.terms.{name}", "init_args": options}
+
+
+def auxiliary(arguments: Tree) -> Tree:
+    return {name: value for name, value in arguments["terms"].items() if name in AUXILIARY}
+
+
+def diffusion(arguments: Tree, budget: Budget) -> Tree:
+    sampler = {"class_path": "somite.diffusion.samplers.DDIM", "init_args": {"steps": budget.reverse_steps}}
+    kept = {key: arguments[key] for key in ("network", "schedule")}
+    terms = {"noise": term("Noise"), **auxiliary(arguments)}
+    return {"class_path": "somite.diffusion.methods.Diffusion", "init_args": {**kept, "predicts": "eps", "terms": terms, "sampler": sampler}}
+
+
+def one_step(arguments: Tree, budget: Budget) -> Tree:
+    sampler = {"class_path": "somite.diffusion.samplers.DDIM", "init_args": {"steps": 1}}
+    timesteps = {"class_path": "somite.diffusion.timesteps.Terminal", "init_args": {"rate": 0.5}}
+    kept = {key: arguments[key] for key in ("network", "schedule")}
+    terms = {"mask": term("DiceCE"), **auxiliary(arguments)}
+    told = {**kept, "predicts": "logits", "terms": terms, "sampler": sampler, "timesteps": timesteps}
+    return {"class_path": "somite.diffusion.methods.Diffusion", "init_args": told}
+
+
+def feed_forward(arguments: Tree, budget: Budget) -> Tree:
+    terms = {"mask": term("DiceCE"), **auxiliary(arguments)}
+    return {"class_path": "somite.diffusion.methods.FeedForward", "init_args": {"network": arguments["network"], "terms": terms}}
+
+
+METHOD_OF = {"diffusion": diffusion, "one-step": one_step, "feed-forward": feed_forward}
+
+
+def cells(rows: Sequence[dict[str, Any]]) -> Iterator[tuple[tuple[str, str, int, str], list[dict[str, Any]]]]:
+    """Rows by (network, method, members, scaling), in the order of the grid."""
+    names = list(dict.fromkeys((r["network"], r["method"], int(r["members"]), r["scaling"]) for r in rows))
+    for name in names:
+        yield name, [r for r in rows if (r["network"], r["method"], int(r["members"]), r["scaling"]) == name]

@@ -1,0 +1,148 @@
+"""Studies: the grid, its jobs on three engines, lost workers, and verdicts that follow from the rows."""
+
+import os
+import signal
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from scipy import stats
+
+from somite.data.phantoms import write_phantoms
+from somite.errors import InputError
+from somite.evaluation import read_rows
+from somite.recipe import build, parse
+from somite.study import fair_trial_study
+from somite.study.engines import Pool, Ray, Submitit
+from somite.study.fair_trial import BUDGETS, jobs
+from somite.study.jobs import collect, work
+from somite.study.verdict import claims, mean, picked, table
+from victims import killed_once
+
+CELLS = ["MedSegDiffNCA/one-step", "MedSegDiffNCA/feed-forward"]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return write_phantoms(tmp_path_factory.mktemp("phantoms"), 10, (32, 32))
+
+
+def test_the_grid_is_every_network_by_every_method_and_the_baselines(root, tmp_path):
+    grid = jobs(str(root), tmp_path, "cpu")
+    assert len(grid) == (4 * 3 + 2) * 3
+    assert len({job.folder for job in grid}) == len(grid)
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_every_cell_is_a_recipe_and_twins_share_their_network(root, tmp_path, budget):
+    trees = {job.folder.name: yaml.safe_load(job.recipe) for job in jobs(str(root), tmp_path, budget, seeds=[0])}
+    for network in ("ensemdiff", "segdiff", "medsegdiff", "medsegdiffnca"):
+        methods = [trees[f"{network}-{method}-0"]["method"] for method in ("diffusion", "feed-forward", "one-step")]
+        assert methods[0]["init_args"]["network"] == methods[1]["init_args"]["network"] == methods[2]["init_args"]["network"]
+        assert [m["class_path"].rsplit(".", 1)[1] for m in methods] == ["Diffusion", "FeedForward", "Diffusion"]
+        assert "schedule" not in methods[1]["init_args"]
+    shared = [{key: tree[key] for key in ("data", "task")} | {"steps": tree["training"]["steps"]} for tree in trees.values()]
+    assert all(part == shared[0] for part in shared)
+    for name, tree in trees.items():
+        if budget == "smoke":
+            path = tmp_path / f"{name}.yaml"
+            path.write_text(yaml.safe_dump(tree))
+            build(parse(path))
+
+
+def test_bad_requests(root, tmp_path):
+    with pytest.raises(InputError, match="choose from smoke, cpu, paper"):
+        jobs(str(root), tmp_path, "weeks")
+    with pytest.raises(InputError, match="no such cell"):
+        jobs(str(root), tmp_path, "cpu", only=["UNet"])
+
+
+def test_a_study_runs_resumes_and_tells_its_verdict(root, tmp_path):
+    said = []
+    text = fair_trial_study(str(root), tmp_path, Pool(1), "smoke", only=CELLS, say=said.append)
+    rows = read_rows(tmp_path / "rows.csv")
+    keys = [(r["network"], r["method"], r["seed"], r["members"], r["scaling"], r["case"]) for r in rows]
+    cases = {r["case"] for r in rows}
+    assert len(keys) == len(set(keys)) == 2 * 2 * 2 * len(cases)  # cells, members, scalings
+    assert text == ""  # no diffusion run, so no claim of the paper can be judged
+    assert "| MedSegDiffNCA | one-step | 2 | 2 | temperature | 1 |" in (tmp_path / "verdict.md").read_text()
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/weights.safetensors")}
+    fair_trial_study(str(root), tmp_path, Pool(1), "smoke", only=CELLS, say=said.append)
+    assert said[-1] == "2 jobs, 2 done already"
+    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/weights.safetensors")}
+
+
+def kill_the_victim(note: Path) -> threading.Thread:
+    def wait_and_kill():
+        while not note.exists() or not note.read_text():
+            time.sleep(0.1)
+        os.kill(int(note.read_text()), signal.SIGKILL)
+
+    thread = threading.Thread(target=wait_and_kill, daemon=True)
+    thread.start()
+    return thread
+
+
+ENGINES = {"pool": lambda folder: Pool(2), "ray": lambda folder: Ray(2), "submitit": lambda folder: Submitit(folder, "local")}
+
+
+@pytest.mark.parametrize("engine", ["pool", "ray"])
+def test_a_killed_worker_costs_time_and_no_row(engine, root, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    grid = jobs(str(root), tmp_path, "smoke", only=CELLS)
+    killer = kill_the_victim(tmp_path / "victim")
+    done = list(ENGINES[engine](tmp_path).run(killed_once, grid))
+    killer.join(5)
+    assert not killer.is_alive()
+    assert sorted(done) == sorted(job.rows for job in grid)
+    rows = collect(grid)
+    keys = [(r["method"], r["members"], r["scaling"], r["case"]) for r in rows]
+    assert len(keys) == len(set(keys)) == 2 * 2 * 2 * len({r["case"] for r in rows})
+
+
+def test_submitit_runs_the_same_jobs(root, tmp_path):
+    (job,) = jobs(str(root), tmp_path, "smoke", only=CELLS[1:])
+    assert list(Submitit(tmp_path / "slurm", "local").run(work, [job])) == [job.rows]
+
+
+def fake(network, method, members, scaling, ece, dice, seed=0):
+    """Rows whose ECE and Dice are given case by case."""
+    told = {"network": network, "method": method, "members": members, "evaluations": members, "scaling": scaling, "seed": seed}
+    return [
+        {**told, "case": f"c{i}", "group": f"g{i // 2}", "ece": e, "dice": d, "ece_foreground": e, "nll": e}
+        for i, (e, d) in enumerate(zip(ece, dice, strict=True))
+    ]
+
+
+def test_claims_follow_from_paired_differences():
+    rng = np.random.default_rng(0)
+    base = rng.random(40)
+    rows = [
+        *fake("SegDiff", "diffusion", 1, "raw", base, base),
+        *fake("SegDiff", "diffusion", 5, "raw", base - 0.2 + 0.01 * rng.random(40), base),
+        *fake("SegDiff", "feed-forward", 1, "raw", base, base),
+        *fake("SegDiff", "feed-forward", 1, "temperature", base - 0.3, base),
+        *fake("SegFormer", "feed-forward", 1, "raw", base, base + 0.02 * rng.standard_normal(40)),
+    ]
+    verdicts = {claim.text.split(": ")[1]: claim for claim in claims(rows)}
+    raw, scaled, dice = verdicts.values()
+    assert (raw.verdict, scaled.verdict, dice.verdict) == ("holds", "does not hold", "undecided")
+    assert raw.difference.mean == pytest.approx(-0.195, abs=0.01)
+    few = [replace(raw, difference=replace(raw.difference, low=float("nan")))]
+    assert few[0].verdict.startswith("undecided")
+
+
+def test_seeds_are_averaged_before_cases_and_the_table_has_a_line_a_cell():
+    rng = np.random.default_rng(0)
+    first, second = rng.random((2, 30))
+    rows = [*fake("SegDiff", "diffusion", 5, "raw", first, first), *fake("SegDiff", "diffusion", 5, "raw", second, second, seed=1)]
+    found = mean(picked(rows, "SegDiff", "diffusion", None, "raw"), "dice")
+    assert found.mean == pytest.approx((first + second).mean() / 2)
+    assert found.cases == 30
+    spread = stats.sem([(a + b) / 2 for a, b in zip(first, second, strict=True)])
+    assert found.high - found.low == pytest.approx(2 * 1.96 * spread, rel=0.35)  # over cases in pairs
+    assert table(rows).count("\n") == 2
