@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from .errors import InputError
 from .files import full_disk
@@ -68,8 +68,59 @@ def parser() -> Parser:
     import_.add_argument("--out", type=Path, required=True, help="run folder")
     import_.add_argument("--heads", type=int, help="attention heads, where they are not the published ones (files do not tell)")
 
+    plan = commands.add_parser("plan", help="nnU-Net's way: look at the data and write the recipe that fits them")
+    plan.add_argument("data", help="folder, CSV or nnU-Net raw folder")
+    plan.add_argument("--out", type=Path, required=True, help="the recipe to write, a YAML file")
+    plan.add_argument("--dims", type=int, choices=[2, 3], default=2)
+    plan.add_argument("--fold", type=int, help="0 to 4 of a five-fold cross-validation (default: the data's own split)")
+    plan.add_argument("--labels", type=int, nargs="+", help="values of the classes in mask files, background first")
+
+    add_analyses(commands)
+    add_studies(commands)
     commands.add_parser("recipes", help="list the bundled recipes")
     return made
+
+
+def add_analyses(commands: Any) -> None:  # noqa: ANN401 - argparse keeps the type to itself
+    analyse = commands.add_parser("analyse", help="timesteps, fingerprint, calibration: CSV and figures")
+    kinds = analyse.add_subparsers(dest="analysis", metavar="ANALYSIS", parser_class=Parser, required=True)
+
+    timesteps = kinds.add_parser("timesteps", help="loss by timestep of a diffusion run, with the image, another's and none")
+    inference(timesteps)
+    timesteps.add_argument("--split", default="test")
+    timesteps.add_argument("--draws", type=int, default=4, help="noise draws a case and timestep")
+    timesteps.add_argument("--count", type=int, default=25, help="timesteps")
+    timesteps.add_argument("--limit", type=int, help="the first so many cases")
+    timesteps.add_argument("--out", type=Path, help="default: RUN/timesteps")
+
+    fingerprint = kinds.add_parser("fingerprint", help="at what noise data sets lose their masks; without training")
+    fingerprint.add_argument("data", nargs="+", help="folders, CSVs or nnU-Net raw folders, compared in one figure")
+    fingerprint.add_argument("--size", type=int, default=64, help="masks are resized to this square")
+    fingerprint.add_argument("--train", type=int, default=0, metavar="STEPS", help="also train a mask-only network for so many steps")
+    fingerprint.add_argument("--seed", type=int, default=0)
+    fingerprint.add_argument("--out", type=Path, required=True)
+
+    calibration = kinds.add_parser("calibration", help="ECE of runs by members, raw and temperature-scaled, at equal cost")
+    calibration.add_argument("runs", nargs="+", type=Path)
+    calibration.add_argument("--split", default="test")
+    calibration.add_argument("--members", type=int, nargs="+", default=[1, 2, 5, 10])
+    calibration.add_argument("--seed", type=int, default=0)
+    calibration.add_argument("--trust", action="store_true", help="build classes from outside somite that the runs name")
+    calibration.add_argument("--out", type=Path, required=True)
+
+
+def add_studies(commands: Any) -> None:  # noqa: ANN401
+    study = commands.add_parser("study", help="a grid of runs that answers a paper's question; the same line again goes on")
+    study.add_argument("name", choices=["fair-trial"])
+    study.add_argument("--data", required=True, help='folder, CSV or nnU-Net raw folder; "nuclei" is the bundled set')
+    study.add_argument("--budget", choices=["smoke", "cpu", "paper"], default="cpu", help="minutes, hours on two cores, days on a GPU")
+    study.add_argument("--seeds", type=int, nargs="+", help="default: the budget's")
+    study.add_argument("--only", nargs="+", default=[], metavar="CELL", help="networks, or NETWORK/METHOD")
+    study.add_argument("--engine", choices=["pool", "ray", "slurm"], default="pool", help="processes here, a Ray cluster, a Slurm array")
+    study.add_argument("--workers", type=int, default=1, help="jobs at a time (pool and local ray)")
+    study.add_argument("--address", help="of a running Ray cluster")
+    study.add_argument("--threads", type=int, default=1, help="CPU threads a job")
+    study.add_argument("--out", type=Path, help="default: runs/NAME")
 
 
 def inference(command: argparse.ArgumentParser) -> None:

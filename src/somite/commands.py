@@ -10,12 +10,17 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from . import calibration, demo, evaluation, pipeline, recipe
-from .data.sources import find_inputs
+from .analysis.calibration import analyse_calibration
+from .analysis.commands import analyse_fingerprint, analyse_timesteps
+from .baselines.plan import plan_recipe
+from .data.sources import NUCLEI, find_inputs
 from .errors import InputError
 from .files import write_json
 from .pipeline import FIRINGS, Run
 from .report.card import write_card
 from .report.html import write_report
+from .study import fair_trial_study
+from .study.engines import Engine, Pool, Ray, Submitit
 from .train.run import finished, train
 from .weights.mednca import import_mednca
 from .weights.unets import import_unet
@@ -111,6 +116,37 @@ def import_(options: Namespace) -> None:
     print(f"imported into {out}; try: somite predict {out} IMAGE --out DIR")
 
 
+def plan(options: Namespace) -> None:
+    made = plan_recipe(options.data, options.dims, options.fold, options.out, options.labels)
+    print(f"planned in {made}; train it: somite train {made} --out RUN")
+
+
+def analyse(options: Namespace) -> None:
+    match options.analysis:
+        case "timesteps":
+            out = options.out or options.run / "timesteps"
+            found = analyse_timesteps(
+                open_run(options), options.split, out, options.count, options.draws, options.limit, seed=options.seed, progress=tracked
+            )
+        case "fingerprint":
+            roots = [NUCLEI if root == "nuclei" else Path(root) for root in options.data]
+            found = analyse_fingerprint(roots, options.out, options.size, options.train, seed=options.seed, progress=tracked)
+        case _:
+            runs = [pipeline.load(path, options.trust) for path in options.runs]
+            found = analyse_calibration(runs, options.out, options.split, options.members, options.seed, tracked)
+    print("\n".join(str(path) for path in found.values()))
+
+
+def study(options: Namespace) -> None:
+    out = options.out or Path("runs") / options.name
+    if options.engine == "pool":
+        engine: Engine = Pool(options.workers)
+    else:
+        engine = Ray(options.workers, options.address) if options.engine == "ray" else Submitit(out / "slurm")
+    print(fair_trial_study(options.data, out, engine, options.budget, options.seeds, options.only, options.threads))
+    print(f"table and verdict: {out / 'verdict.md'}")
+
+
 def recipes(options: Namespace) -> None:
     for name, path in recipe.bundled().items():
         print(f"{name:28} {recipe.header(path).splitlines()[0]}")
@@ -128,6 +164,9 @@ COMMANDS: dict[str, Callable[[Namespace], None]] = {
     "calibrate": calibrate,
     "compare": compare,
     "import": import_,
+    "plan": plan,
+    "analyse": analyse,
+    "study": study,
     "recipes": recipes,
 }
 

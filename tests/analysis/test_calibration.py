@@ -30,8 +30,8 @@ def runs(tmp_path_factory):
 
 def test_rows_figure_and_the_numbers_in_them(runs, tmp_path):
     paths = analyse_calibration(runs, tmp_path, members=(1, 3))
-    assert all(path.stat().st_size > 1000 for path in paths)
-    with paths[0].open() as file:
+    assert all(path.stat().st_size > 1000 for path in paths.values())
+    with paths["rows"].open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2 * 2 * 2 * 3  # runs, members, scalings, regions
     (raw,) = [r for r in rows if (r["run"], r["members"], r["scaling"], r["region"]) == ("diffusion", "3", "raw", "all")]
@@ -45,7 +45,7 @@ def test_rows_figure_and_the_numbers_in_them(runs, tmp_path):
 
 
 def test_the_temperature_lowers_the_log_score_of_the_cases_it_was_fitted_on(runs, tmp_path):
-    with analyse_calibration(runs, tmp_path, split="val", members=(3,))[0].open() as file:
+    with analyse_calibration(runs, tmp_path, split="val", members=(3,))["rows"].open() as file:
         rows = [row for row in csv.DictReader(file) if row["region"] == "all"]
     for name in ("diffusion", "forward"):
         raw, scaled = (next(r for r in rows if (r["run"], r["scaling"]) == (name, kind)) for kind in ("raw", "temperature"))

@@ -46,7 +46,7 @@ class Fused:
 
 def analyse_calibration(
     runs: Sequence[Run], out: Path, split: str = "test", members: Sequence[int] = (1, 2, 5, 10), seed: int = 0, progress: Progress = iter
-) -> list[Path]:
+) -> dict[str, Path]:
     """Writes calibration.csv (a row for each run, number of members, scaling and region) and calibration.png."""
     wanted = [[case.id for case in run.recipe.data.cases(split)] for run in runs]
     if any(ids != wanted[0] for ids in wanted):
@@ -55,7 +55,7 @@ def analyse_calibration(
     write_rows(out / "calibration.csv", rows)
     with replacing(out / "calibration.png") as path:
         figure(rows).savefig(path, format="png", dpi=150)
-    return [out / "calibration.csv", out / "calibration.png"]
+    return {"rows": out / "calibration.csv", "png": out / "calibration.png"}
 
 
 def of_run(run: Run, split: str, members: Sequence[int], seed: int, progress: Progress) -> Iterable[Row]:

@@ -202,9 +202,9 @@ def texture_loss_eps(gamma: ArrayLike, eigenvalues: ArrayLike) -> NDArray[np.flo
 
 def measured_mmse(oracle: Oracle, gammas: Sequence[float], draws: int, seed: int = 0) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """E|x0 - E[x0 | x_t]|^2 per pixel at each gamma by Monte Carlo, and its standard error; the same draws at every gamma."""
-    with rng.seeded(seed, ["oracle"]):
-        x0 = torch.cat([oracle.draw(1) for _ in range(draws)])
-        eps = torch.cat([rng.normal((1, *x0.shape[1:]), _CPU) for _ in range(draws)]).double()
+    with rng.seeded(seed, range(draws)):
+        x0 = oracle.draw(draws)
+        eps = rng.normal(tuple(x0.shape), _CPU).double()
     errors = []
     for alpha, sigma in map(at_snr, gammas):
         errors.append(((x0 - oracle.denoise(alpha * x0 + sigma * eps, alpha, sigma)) ** 2).flatten(1).mean(1))
