@@ -1,6 +1,7 @@
 """The command line: what can be typed. What is done is in commands.py, which imports torch, so that help answers at once."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,6 +52,7 @@ def parser() -> Parser:
     inference(predict)
     predict.add_argument("inputs", nargs="+", type=Path, help="PNG, JPG, TIFF or NIfTI files, or folders of them")
     predict.add_argument("--out", type=Path, required=True, help="folder for the outputs")
+    predict.add_argument("--channel-files", type=int, default=1, metavar="N", help="files of one image: x_0000, x_0001 ... (nnU-Net)")
     predict.add_argument("--save", default="mask,probability,spread", help="of mask,probability,spread,members")
     predict.add_argument("--overwrite", action="store_true", help="make outputs again that are there already")
 
@@ -137,6 +139,8 @@ def inference(command: argparse.ArgumentParser) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    # Threads that wait for work must not spin: beside other programs on the same cores, spinning is many times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported
     try:
         return run(list(sys.argv[1:] if argv is None else argv))
     except InputError as error:

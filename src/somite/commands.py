@@ -53,7 +53,7 @@ def evaluate(options: Namespace) -> None:
 def predict(options: Namespace) -> None:
     kinds = options.save.split(",")
     check(kinds)
-    cases = find_inputs(options.inputs)
+    cases = find_inputs(options.inputs, options.channel_files)
     opened = open_run(options)
     members, channels = opened.recipe.task.members, opened.method.codec.channels
     settings = {

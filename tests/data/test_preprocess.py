@@ -147,3 +147,32 @@ def test_the_slices_of_anisotropic_volumes_keep_their_aspect():
 def test_a_flat_image_for_a_3d_network_is_refused():
     with pytest.raises(InputError, match="scan3: a 2D image"):
         Preprocess(dims=3).image(record(noise(3, 8, 8), name="scan3"))
+
+
+def volume_of(spacing, shape=(12, 10, 8)):
+    image = np.random.default_rng(0).random((1, *shape)).astype(np.float32)
+    labels = (image[0] > 0.5).astype(np.uint8)
+    return Record(Case("volume", (), None, "volume"), "volume", image, labels, None, spacing, None)
+
+
+def test_volumes_are_resampled_to_a_spacing_in_3d_and_in_slices():
+    record = volume_of((1.0, 2.0, 3.0))
+    whole = Preprocess(channels=1, dims=3, spacing_mm=[2.0, 2.0, 1.5])
+    assert whole.image(record).shape == (1, 1, 6, 10, 16)
+    expected = F.interpolate(torch.as_tensor(record.image)[None], size=(6, 10, 16), mode="trilinear", align_corners=False)
+    assert torch.equal(whole.image(record), expected)
+    assert whole.mask(record).shape == (1, 1, 6, 10, 16)
+    assert whole.restore(whole.image(record), record).shape == (1, 12, 10, 8)
+    slices = Preprocess(channels=1, axis=1, spacing_mm=[0.5, 6.0])
+    assert slices.image(record).shape == (10, 1, 24, 4)
+
+
+def test_a_spacing_needs_volumes_and_excludes_a_size():
+    with pytest.raises(InputError, match="no size beside"):
+        Preprocess(size=64, spacing_mm=[1.0, 1.0])
+    with pytest.raises(InputError, match="has no spacing"):
+        Preprocess(channels=1, spacing_mm=[1.0, 1.0]).image(flat())
+
+
+def flat():
+    return Record(Case("flat", (), None, "flat"), "flat", np.zeros((1, 8, 8), np.float32), None, None, None, None)

@@ -16,6 +16,8 @@ from ..tasks.task import Row
 from . import figures, fingerprint, learned, timesteps
 from .curves import grid
 
+BENEFIT = ("t", "log_snr", "benefit", "benefit_low", "benefit_high", "benefit_x0")
+
 
 def analyse_timesteps(
     run: Run,
@@ -39,22 +41,14 @@ def analyse_timesteps(
     cases = run.recipe.data.cases(split)[:limit]
     measured = timesteps.Measured(run.recipe.task, run.recipe.data, cases)
     rows = timesteps.losses(method, measured, count, draws, seed, batch, progress)
-    table = timesteps.table(rows, measured, method)
-    theory = timesteps.theory(method, measured)
-    found = {
-        "run": run.path.name,
-        "split": split,
-        "seed": seed,
-        "draws": draws,
-        **timesteps.summary(rows, table, theory, measured, method),
-        "data": {"digest": digest(cases)},
-        "environment": environment(),
-    }
+    table, theory = timesteps.table(rows, measured, method), timesteps.theory(method, measured)
+    found = timesteps.summary(rows, table, theory, measured, method)
+    about = {"run": run.path.name, "split": split, "seed": seed, "draws": draws}
     paths = {"rows": out / "timesteps.csv", "table": out / "table.csv", "benefit": out / "benefit.csv", "summary": out / "summary.json"}
     write_rows(paths["rows"], rows)
     write_rows(paths["table"], table)
-    write_rows(paths["benefit"], [{key: row[key] for key in ("t", "log_snr", "benefit", "benefit_low", "benefit_high", "benefit_x0")} for row in table])
-    write_json(paths["summary"], found)
+    write_rows(paths["benefit"], [{key: row[key] for key in BENEFIT} for row in table])
+    write_json(paths["summary"], {**about, **found, "data": {"digest": digest(cases)}, "environment": environment()})
     paths["svg"], paths["png"] = figures.save(figures.timesteps(table, theory), out, "timesteps")
     return paths
 
@@ -77,33 +71,32 @@ def analyse_fingerprint(
     """
     schedule = schedule or linear(1000)
     sets = [fingerprint.masks_of(Path(root), size, threshold, progress) for root in roots]
-    names = unique([one.name for one in sets])
-    rows, tables, trained, curves = [], {}, [], {}
-    found: dict[str, Any] = {"size": size, "seed": seed, "steps": len(schedule), "train": train, "environment": environment(), "data": {}}
-    for name, one in zip(names, sets, strict=True):
-        measured = fingerprint.fingerprint(one.masks, schedule, one.groups, one.cases, grid(schedule, count), seed=seed, progress=progress)
-        tables[name] = fingerprint.table(measured)
+    rows: dict[str, list[Row]] = {}
+    trained: dict[str, list[Row]] = {}
+    data: dict[str, Any] = {}
+    for name, one in zip(unique([one.name for one in sets]), sets, strict=True):
+        ts = grid(schedule, count)
+        rows[name] = fingerprint.fingerprint(one.masks, schedule, one.groups, one.cases, ts, seed=seed, progress=progress)
         foreground = float(one.masks.float().mean())
-        found["data"][name] = {"foreground": foreground, "empty": one.empty, **fingerprint.summary(measured, schedule)}
-        rows += [{"data": name, **row} for row in measured]
+        data[name] = {"foreground": foreground, "empty": one.empty, **fingerprint.summary(rows[name], schedule)}
         if train:
-            curve = learned.learned_fingerprint(one.masks, schedule, one.groups, one.cases, train, grid(schedule, count), seed, progress)
-            found["data"][name]["learned"] = fingerprint.summary(curve, schedule)
-            curves[name] = fingerprint.table(curve)
-            trained += [{"data": name, **row} for row in curve]
+            trained[name] = learned.learned_fingerprint(one.masks, schedule, one.groups, one.cases, train, ts, seed, progress)
+            data[name]["learned"] = fingerprint.summary(trained[name], schedule)
+    tables, curves = ({name: fingerprint.table(some) for name, some in group.items()} for group in (rows, trained))
+    about = {"size": size, "seed": seed, "steps": len(schedule), "train": train, "environment": environment()}
     paths = {"rows": out / "fingerprints.csv", "table": out / "table.csv", "summary": out / "summary.json"}
-    write_rows(paths["rows"], rows)
-    write_rows(paths["table"], tabled(tables))
-    write_json(paths["summary"], found)
-    if trained:
+    write_rows(paths["rows"], named(rows))
+    write_rows(paths["table"], named(tables))
+    write_json(paths["summary"], {**about, "data": data})
+    if train:
         paths["learned"] = out / "learned.csv"
-        write_rows(paths["learned"], trained)
-    paths["svg"], paths["png"] = figures.save(figures.fingerprints(tables, found["data"], curves), out, "fingerprints")
+        write_rows(paths["learned"], named(trained))
+    paths["svg"], paths["png"] = figures.save(figures.fingerprints(tables, data, curves), out, "fingerprints")
     return paths
 
 
-def tabled(tables: dict[str, list[Row]]) -> list[Row]:
-    return [{"data": name, **row} for name, table in tables.items() for row in table]
+def named(sets: dict[str, list[Row]]) -> list[Row]:
+    return [{"data": name, **row} for name, rows in sets.items() for row in rows]
 
 
 def unique(names: Sequence[str]) -> list[str]:

@@ -296,6 +296,8 @@ def recipe(found: Fingerprint, made: Plan, fold: int | None) -> dict[str, Any]:
         key: {"class_path": f"somite.diffusion.terms.{name}", "init_args": {"weight": made.supervision}} for key, name in names.items()
     }
     preprocess = {"channels": channels, "dims": made.dims, "normalise": made.normalise}
+    if found.dims == 3:
+        preprocess["spacing_mm"] = list(made.spacing)
     return {
         "task": {"class_path": "somite.tasks.segmentation.Segmentation", "init_args": {"members": 1, "batch": 1}},
         "data": {
@@ -340,8 +342,6 @@ def header(found: Fingerprint, made: Plan, fold: int | None, out: Path) -> list[
         return " x ".join(f"{n:.4g}" for n in numbers)
 
     sizes = np.array(found.shapes)
-    kept = [i for i in range(found.dims) if i != made.axis]
-    off = sum(bool(np.any(np.abs(np.array(own)[kept] / made.spacing - 1) > 0.05)) for own in found.spacings)
     part = "the data's own split" if fold is None else f"fold {fold} of 5"
     lines = [
         f"nnU-Net's plan in {made.dims}D for {found.root}, {part}: MONAI's DynUNet, SGD, deep supervision, mirroring and sliding windows.",
@@ -356,8 +356,4 @@ def header(found: Fingerprint, made: Plan, fold: int | None, out: Path) -> list[
     ]
     if made.axis is not None:
         lines.append(f"Volumes are cut into slices along axis {made.axis}.")
-    if off:
-        lines.append(
-            f"{off} cases differ from the target spacing by more than 5 %; somite does not resample them: they are taken as they are stored."
-        )
     return [f"# {line}" for line in lines]

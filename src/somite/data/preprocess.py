@@ -21,6 +21,7 @@ class Preprocess:
 
     channels: 1 or 3 convert on purpose (grey is repeated, colour becomes luminance); any other number must be the file's.
     size: None keeps the native size; an integer is the longer side, the aspect kept; a list is the exact size.
+    spacing_mm: resample volumes to these distances, one an axis that the network sees, instead of `size`.
     cubic: bicubic instead of (antialiased) linear resizing of 2D images. Masks are resized to the nearest pixel.
     """
 
@@ -32,14 +33,17 @@ class Preprocess:
         dims: Literal[2, 3] = 2,
         axis: Literal[0, 1, 2] = 2,
         cubic: bool = False,
+        spacing_mm: list[float] | None = None,
     ) -> None:
+        if spacing_mm is not None and (size is not None or len(spacing_mm) != dims or min(spacing_mm) <= 0):
+            raise InputError(f"--data.preprocess.spacing_mm {spacing_mm}: give {dims} numbers above 0, and no size beside them")
         self.channels, self.size, self.normalise = channels, size, normalise or Unit()
-        self.dims, self.axis, self.cubic = dims, axis, cubic
+        self.dims, self.axis, self.cubic, self.spacing_mm = dims, axis, cubic, spacing_mm
 
     def image(self, record: Record) -> Tensor:
         """(n, c, *s) float32."""
         image = self.coloured(self.stacked(torch.as_tensor(record.image), record), record.case.id)
-        size = self.target(tuple(image.shape[2:]))
+        size = self.target(tuple(image.shape[2:]), record)
         if size != tuple(image.shape[2:]):
             image = self.resized(image, size)
         return self.normalise(image, record.case.id)
@@ -49,7 +53,7 @@ class Preprocess:
         if record.labels is None:
             raise InputError(f"{record.case.id} has no mask, and training and evaluation need one; add it, or leave the case out of the splits")
         labels = self.stacked(torch.as_tensor(record.labels.astype(np.int64))[None], record)
-        size = self.target(tuple(labels.shape[2:]))
+        size = self.target(tuple(labels.shape[2:]), record)
         return F.interpolate(labels.double(), size=size, mode="nearest-exact").long()  # double: exact label values
 
     def restore(self, maps: Tensor, record: Record) -> np.ndarray:
@@ -89,7 +93,12 @@ class Preprocess:
             f"give images of {self.channels} channels or train with --data.preprocess.channels {have}"
         )
 
-    def target(self, space: tuple[int, ...]) -> tuple[int, ...]:
+    def target(self, space: tuple[int, ...], record: Record) -> tuple[int, ...]:
+        if self.spacing_mm is not None:
+            if record.spacing is None:
+                raise InputError(f"{record.case.id}: a flat image has no spacing; set --data.preprocess.spacing_mm null")
+            own = record.spacing if self.dims == 3 else [mm for i, mm in enumerate(record.spacing) if i != self.axis]
+            return tuple(max(1, round(n * mm / want)) for n, mm, want in zip(space, own, self.spacing_mm, strict=True))
         match self.size:
             case None:
                 return space
