@@ -24,6 +24,7 @@ from .tasks.task import Task
 from .train.options import Training
 
 OWN = re.compile(r"somite(\.\w+)+")
+PATHS = (".data.root", ".method.init_args.timesteps.init_args.path")  # of files that hold no code
 WORD = re.compile(r"[\w ,+-]*")
 FRAME = ("Does not validate", "Subtypes:", "Errors:", "Problem with given class_path", "Expected a <class 'NoneType'>", "Given value type:")
 PARSER_KEY = re.compile(r'Parser key "([^"]+)":')
@@ -101,7 +102,7 @@ def only_own(path: Path) -> None:
     """Refuse a recipe that could bring in a class from outside somite: reading it would already run whatever it names.
 
     A class may hide in any string, as a class path or as a file that names one in its turn. So every string has to be one
-    of somite's own classes or a plain word that is no file's name; only `data.root`, which is never read as a class, is free.
+    of somite's own classes or a plain word that is no file's name; only paths that are never read as a class are free.
     """
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -123,7 +124,7 @@ def strings(tree: Any, at: str = "") -> Iterator[str]:  # noqa: ANN401 - a YAML 
         case list():
             for value in tree:
                 yield from strings(value, f"{at}[]")
-        case str() if tree and at != ".data.root":
+        case str() if tree and at not in PATHS:
             yield tree
 
 

@@ -8,10 +8,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from runs import tiny
 from scipy.stats import chisquare
 
 import somite
+from runs import tiny
 from somite import rng
 from somite.analysis import timesteps
 from somite.analysis.commands import analyse_timesteps

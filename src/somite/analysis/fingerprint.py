@@ -4,8 +4,9 @@ Three estimates of E|x0 - E[x0 | x_t]|^2 per pixel, for masks in {-1, 1}, all wi
 
 - whole: the exact empirical Bayes denoiser over the masks of the *other* groups (patients; leave-one-group-out). It is the
   best there is as far as one mask foretells another; at little noise it ends at the distance to the nearest other mask.
-- window k: the exact posterior mean given the k x k pixels of x_t around a pixel, under the windows that occur in the masks of
-  the other half of the groups. It knows no places and no large shapes, but no mask is too new for it.
+- window k (1, 3, 5, 9, 15): the exact posterior mean given the k x k pixels of x_t around a pixel, under the windows that occur in the masks of
+  the other half of the groups. It knows no places and no large shapes, but hardly a mask is too new for it. Window 1, an
+  independent pixel, has seen everything: without it an unseen 3 x 3 pattern would cost gamma times its error at little noise.
 - best: at each t the smaller of these, on average over cases. Each is the error of one denoiser that knows only other
   patients' masks, so each is at least the MMSE, and half the area of gamma times it over ln gamma bounds the masks' entropy.
 
@@ -33,7 +34,7 @@ from ..tasks.task import Row
 from .curves import by_case, grid, half_point, log_snr, means, t_at
 from .oracles import information
 
-WINDOWS = (3, 5, 9, 15)
+WINDOWS = (1, 3, 5, 9, 15)
 PATTERNS = 2048  # windows of one size that are kept, the most frequent ones
 PLACES = 128  # pixels of a case at which windows are read
 

@@ -31,7 +31,7 @@ class FoldEnsemble:
     def evaluate(self, cases: Iterable[Case], seed: int = 0) -> Iterator[Scored]:
         """Score labelled cases, such as `runs[0].recipe.data.cases("test")`: a held-out set, for each fold has trained on the others' validation."""
         for case in cases:
-            yield self.runs[0].recipe.task.score(self.predict(case, 1, seed))  # type: ignore[attr-defined]
+            yield self.runs[0].recipe.task.score(self.predict(case, 1, seed))
 
 
 def fold_ensemble(runs: Sequence[Path], trust: bool = False, device: str | None = None) -> FoldEnsemble:

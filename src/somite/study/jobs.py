@@ -42,7 +42,7 @@ def work(job: Job) -> Path:
     torch.set_num_threads(job.threads)
     source = job.folder / "job.yaml"
     write_text(source, job.recipe)
-    train(parse(source), job.folder, dict(job.keys).get("network", "study"))
+    train(parse(source), job.folder, str(dict(job.keys)["network"]))
     run = pipeline.load(job.folder)
     keys = dict(job.keys)
     rows = [{**keys, **row} for row in evaluated(run, sorted(job.members))]

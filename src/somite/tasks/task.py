@@ -61,5 +61,9 @@ class Task(ABC):
         """What the method makes of one case, in the case's own geometry; `members` of an ensemble, or the task's own number."""
 
     @abstractmethod
+    def score(self, result: Result) -> Scored:
+        """All metrics of one predicted, labelled case."""
+
+    @abstractmethod
     def evaluate(self, method: Method, data: Data, cases: Iterable[Case], seed: int) -> Iterator[Scored]:
         """Score cases at their native resolution."""
