@@ -1,5 +1,5 @@
 # make demo: set-up, then train, predict, evaluate and report on bundled real images.   make test: set-up, then the tests.
-.PHONY: demo test test-all lint docs bench clean
+.PHONY: demo test test-all test-study lint docs bench clean
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
@@ -8,10 +8,13 @@ demo: .venv/.installed
 	$(BIN)/somite demo --out runs/demo
 
 test: $(READY)
-	$(BIN)/pytest -n 2 -m "not slow and not gpu"
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -n 2 --dist worksteal -q -m "not slow and not gpu" $(ARGS)
 
 test-all: $(READY)
-	$(BIN)/pytest -n 2
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -n 2 --dist worksteal $(ARGS)
+
+test-study: $(READY)
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -q -m slow tests/study
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -51,7 +51,11 @@ def set_up(size: int, updates: int, device: str) -> tuple[Automaton, Tensor, lis
     torch.manual_seed(0)
     rule = Automaton(CHANNELS, HIDDEN, slope=0.01).eval().to(device)
     nn.init.normal_(rule.act.weight, std=0.02)
-    return rule, (0.5 * torch.randn(1, CHANNELS, size, size)).to(device), [(torch.rand(1, size, size) < 0.5).to(device) for _ in range(updates)]
+    return (
+        rule,
+        (0.5 * torch.randn(1, CHANNELS, size, size)).to(device),
+        [(torch.rand(1, size, size) < 0.5).to(device) for _ in range(updates)],
+    )
 
 
 def forms(device: str, size: int = 256) -> dict[str, Callable[[], Tensor]]:

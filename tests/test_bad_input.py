@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
-from runs import TINY, somite, tiny
 
+from runs import TINY, somite, tiny
 from somite.cli import main
 from somite.data.phantoms import write_phantoms
 

@@ -8,8 +8,8 @@ import time
 import numpy as np
 import pytest
 from PIL import Image
-from runs import TINY, somite, tiny
 
+from runs import TINY, somite, tiny
 from somite.cli import main
 from somite.data.phantoms import write_phantoms
 
@@ -37,7 +37,16 @@ def outputs(out):
 def test_train_evaluate_predict_compare(root, tmp_path, capsys):
     one, two = tmp_path / "one", tmp_path / "two"
     for out, seed in ((one, 0), (two, 1)):
-        line = ["train", "medsegdiffnca/demo", f"--data.root={root}", "--out", str(out), *TINY, "--training.steps=2", f"--training.seed={seed}"]
+        line = [
+            "train",
+            "medsegdiffnca/demo",
+            f"--data.root={root}",
+            "--out",
+            str(out),
+            *TINY,
+            "--training.steps=2",
+            f"--training.seed={seed}",
+        ]
         assert main(line) == 0
         assert main(["evaluate", str(out), "--members", "2", "--device", "cpu"]) == 0
     told = capsys.readouterr().out
@@ -85,7 +94,9 @@ def test_whichever_output_is_missing_is_made(root, run, tmp_path, gone, save):
     assert (tmp_path / f"case000_{gone}.png").is_file()
 
 
-@pytest.mark.parametrize("change", [["--seed", "1"], ["--members", "2"], ["--steps", "2"], ["--firing", "expected"], ["--precision", "bf16"], ["--save", "mask"]])
+@pytest.mark.parametrize(
+    "change", [["--seed", "1"], ["--members", "2"], ["--steps", "2"], ["--firing", "expected"], ["--precision", "bf16"], ["--save", "mask"]]
+)
 def test_other_settings_go_into_another_folder(root, run, tmp_path, capsys, change):
     line = ["predict", str(run), *images(root, 0), "--out", str(tmp_path), "--members", "1"]
     assert main(line) == 0

@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from runs import TINY
 
+from runs import TINY
 from somite import demo
 from somite.cli import main
 

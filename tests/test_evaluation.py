@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 from monai.metrics import compute_dice, compute_hausdorff_distance, compute_surface_dice
-from runs import tiny
 from scipy.stats import wilcoxon
 from torchmetrics.functional.classification import binary_calibration_error
 
 import somite
+from runs import tiny
 from somite.data.images import read_labels, write_png
 from somite.data.nifti import read_labels as read_volume_labels
 from somite.data.phantoms import write_phantoms

@@ -7,10 +7,10 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from runs import tiny
 from safetensors.torch import load_file, save_file
 
 import somite
+from runs import tiny
 from somite.data.phantoms import write_phantoms
 from somite.data.record import Case
 from somite.errors import InputError
@@ -149,7 +149,9 @@ def test_weights_of_another_recipe_are_refused(copy, change):
     if change == "missing":
         del state[name]
     save_file(state, copy / "weights.safetensors")
-    with pytest.raises(InputError, match=r"does not fit .*recipe.yaml.* 1 entries differ, the first is " + ("other" if change == "extra" else name)):
+    with pytest.raises(
+        InputError, match=r"does not fit .*recipe.yaml.* 1 entries differ, the first is " + ("other" if change == "extra" else name)
+    ):
         somite.load(copy)
 
 

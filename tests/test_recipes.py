@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from runs import tiny
 
 import somite
+from runs import tiny
 from somite.data.phantoms import write_phantoms
 from somite.errors import InputError
 from somite.evaluation import evaluate
@@ -112,7 +112,12 @@ def test_what_a_constructor_refuses_is_said_in_its_own_words(name, overrides, wo
 
 
 def test_overrides_reach_the_constructors():
-    recipe = build(parse(path_of("medsegdiffnca/demo"), ["--data.crop=[16,32]", "--method.sampler.eta=0.5", "--task.fusion=somite.predict.fusion.Majority"]))
+    recipe = build(
+        parse(
+            path_of("medsegdiffnca/demo"),
+            ["--data.crop=[16,32]", "--method.sampler.eta=0.5", "--task.fusion=somite.predict.fusion.Majority"],
+        )
+    )
     assert recipe.data.crop == [16, 32]
     assert recipe.method.sampler.eta == 0.5
     assert type(recipe.task.fusion).__name__ == "Majority"

@@ -4,9 +4,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
-from runs import tiny
 
 import somite
+from runs import tiny
 from somite.data.nifti import read_volume
 from somite.data.phantoms import phantom, write_phantoms
 from somite.errors import InputError

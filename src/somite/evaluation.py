@@ -65,7 +65,9 @@ def summarise(rows: Sequence[Row], scored: Sequence[Scored]) -> dict[str, Any]:
             if any(r["tercile"] == part for r in rows)
         },
         "by_label": {
-            str(label): as_json(interval([r["dice"] for r in rows if r["label"] == label], [r["group"] for r in rows if r["label"] == label]))
+            str(label): as_json(
+                interval([r["dice"] for r in rows if r["label"] == label], [r["group"] for r in rows if r["label"] == label])
+            )
             for label in sorted({row["label"] for row in rows}, key=str)
         },
         "pooled": pooled([row for one in scored for row in one.bins]),
@@ -124,7 +126,9 @@ def compare(first: Path, second: Path) -> list[Row]:
     for name in names:
         a, b = ([float(rows[key][name]) for key in shared] for rows in (ours, theirs))
         found = paired(a, b, groups)
-        out.append({"metric": name, "first": float(np.mean(a)), "second": float(np.mean(b)), **as_json(found.difference), "p": found.p_value})
+        out.append(
+            {"metric": name, "first": float(np.mean(a)), "second": float(np.mean(b)), **as_json(found.difference), "p": found.p_value}
+        )
     for row, adjusted in zip(out, holm([row["p"] for row in out]), strict=True):
         row["p_holm"] = adjusted
     return out

@@ -80,5 +80,9 @@ def _os_error(error: BaseException | None) -> OSError | None:
 
 def _explained(error: OSError, path: Path) -> InputError:
     if error.errno in _FULL:
-        return InputError(f"the disk is full: {path} was not written (what stood there before is untouched); free some space and run the same command again")
-    return InputError(f"{path} cannot be written ({os.strerror(error.errno or 0)}); choose another folder with --out or change its permissions")
+        return InputError(
+            f"the disk is full: {path} was not written (what stood there before is untouched); free some space and run the same command again"
+        )
+    return InputError(
+        f"{path} cannot be written ({os.strerror(error.errno or 0)}); choose another folder with --out or change its permissions"
+    )

@@ -103,7 +103,9 @@ def usable(device: str) -> torch.device:
 def weights(path: Path, recipe: Recipe) -> dict[str, torch.Tensor]:
     file = path / "weights.safetensors"
     if not file.is_file():
-        raise InputError(f"{file} is missing: train on with `somite train` (weights are written at the first validation), or restore it from a copy")
+        raise InputError(
+            f"{file} is missing: train on with `somite train` (weights are written at the first validation), or restore it from a copy"
+        )
     try:
         found = load_file(file)
     except (SafetensorError, OSError) as error:
@@ -111,7 +113,9 @@ def weights(path: Path, recipe: Recipe) -> dict[str, torch.Tensor]:
     wanted = recipe.method.state_dict()
     odd = sorted({*wanted} ^ {*found}) + [k for k in wanted if k in found and wanted[k].shape != found[k].shape]
     if odd:
-        raise InputError(f"{file} does not fit {path / 'recipe.yaml'}: {len(odd)} entries differ, the first is {odd[0]}; both must come from the same run")
+        raise InputError(
+            f"{file} does not fit {path / 'recipe.yaml'}: {len(odd)} entries differ, the first is {odd[0]}; both must come from the same run"
+        )
     return found
 
 

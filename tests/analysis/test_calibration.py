@@ -2,11 +2,11 @@ import csv
 
 import numpy as np
 import pytest
-from runs import tiny
 from torch import as_tensor
 from torchmetrics.functional.classification import binary_calibration_error
 
 import somite
+from runs import tiny
 from somite.analysis.calibration import analyse_calibration
 from somite.data.phantoms import write_phantoms
 from somite.errors import InputError

@@ -63,7 +63,9 @@ def test_the_chunk_does_not_matter(few):
     key = lambda row: (row["case"], row["t"])  # noqa: E731
     for one, two in zip(sorted(a, key=key), sorted(b, key=key), strict=True):
         assert key(one) == key(two)
-        assert [one[name] for name in ("prior", "whole", "window3")] == pytest.approx([two[name] for name in ("prior", "whole", "window3")], rel=1e-4, abs=1e-6)
+        assert [one[name] for name in ("prior", "whole", "window3")] == pytest.approx(
+            [two[name] for name in ("prior", "whole", "window3")], rel=1e-4, abs=1e-6
+        )
 
 
 def test_the_set_of_all_shifts_is_the_translated_template():

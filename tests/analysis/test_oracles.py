@@ -46,7 +46,9 @@ def reference(name):
     return json.loads((REFERENCE / name).read_text())
 
 
-@pytest.mark.parametrize(("p", "gamma", "value"), [(0.5, 1.51, 0.4795), (0.3, 1.53, 0.4269), (0.2, 1.58, 0.3553), (0.1, 1.70, 0.2385), (0.05, 1.83, 0.1508)])
+@pytest.mark.parametrize(
+    ("p", "gamma", "value"), [(0.5, 1.51, 0.4795), (0.3, 1.53, 0.4269), (0.2, 1.58, 0.3553), (0.1, 1.70, 0.2385), (0.05, 1.83, 0.1508)]
+)
 def test_the_peak_of_independent_pixels(p, gamma, value):
     grid = np.arange(0.5, 4, 0.002)
     loss = grid * pixel_mmse(grid, p)
@@ -57,7 +59,19 @@ def test_the_peak_of_independent_pixels(p, gamma, value):
 
 def test_independent_pixels_on_the_linear_schedule():
     schedule = linear(1000)
-    table = {50: 1e-6, 100: 0.045641, 150: 0.305647, 200: 0.467384, 250: 0.460112, 300: 0.376755, 400: 0.192684, 500: 0.077773, 600: 0.025567, 800: 0.001508, 999: 4.0e-5}
+    table = {
+        50: 1e-6,
+        100: 0.045641,
+        150: 0.305647,
+        200: 0.467384,
+        250: 0.460112,
+        300: 0.376755,
+        400: 0.192684,
+        500: 0.077773,
+        600: 0.025567,
+        800: 0.001508,
+        999: 4.0e-5,
+    }
     for t, value in table.items():
         assert schedule.snr(t) * pixel_mmse(schedule.snr(t), 0.5) == pytest.approx(value, abs=1e-6)
     short = linear(100)
@@ -66,7 +80,9 @@ def test_independent_pixels_on_the_linear_schedule():
         assert short.snr(t) * pixel_mmse(short.snr(t), 0.5) == pytest.approx(value, abs=1e-6)
 
 
-@pytest.mark.parametrize(("schedule", "amplitude", "peak"), [(linear(1000), 1, 220), (linear(1000), 0.5, 119), (linear(100), 1, 21), (cosine(1000), 1, 430)])
+@pytest.mark.parametrize(
+    ("schedule", "amplitude", "peak"), [(linear(1000), 1, 220), (linear(1000), 0.5, 119), (linear(100), 1, 21), (cosine(1000), 1, 430)]
+)
 def test_masks_have_one_interior_peak_and_almost_no_early_loss(schedule, amplitude, peak):
     gamma = np.array([schedule.snr(t) for t in range(len(schedule))])
     loss = gamma * pixel_mmse(gamma, 0.5, amplitude)
@@ -132,7 +148,9 @@ def test_the_area_under_the_eps_loss_is_twice_the_entropy(p):
     assert (np.diff(gained) >= 0).all()
 
 
-@pytest.mark.parametrize(("t", "share", "amplitude"), [(148, 0.9, 1), (254, 0.5, 1), (447, 0.1, 1), (75, 0.9, 0.5), (141, 0.5, 0.5), (309, 0.1, 0.5)])
+@pytest.mark.parametrize(
+    ("t", "share", "amplitude"), [(148, 0.9, 1), (254, 0.5, 1), (447, 0.1, 1), (75, 0.9, 0.5), (141, 0.5, 0.5), (309, 0.1, 0.5)]
+)
 def test_information_kept_by_fair_pixels(t, share, amplitude):
     loss = np.exp(U) * pixel_mmse(np.exp(U), 0.5, amplitude)
     kept = np.interp(math.log(linear(1000).snr(t)), U, information(U, loss)) / math.log(2)
@@ -177,7 +195,9 @@ def discs():
     return out
 
 
-@pytest.mark.parametrize(("radius", "pixels", "half", "t"), [("1.5", 9, 0.369, 357), ("3", 29, 0.103, 482), ("6", 113, 0.0221, 614), ("10", 317, 0.0073, 696)])
+@pytest.mark.parametrize(
+    ("radius", "pixels", "half", "t"), [("1.5", 9, 0.369, 357), ("3", 29, 0.103, 482), ("6", 113, 0.0221, 614), ("10", 317, 0.0073, 696)]
+)
 def test_translated_discs(discs, radius, pixels, half, t):
     gammas, measured, known = discs[radius]
     assert int((disc(float(radius)) > 0).sum()) == pixels == known["n"]

@@ -6,9 +6,9 @@ import json
 import numpy as np
 import pytest
 import torch
-from runs import tiny
 
 import somite
+from runs import tiny
 from somite.baselines.folds import fold_ensemble
 from somite.data.dataset import Data
 from somite.data.phantoms import write_phantoms

@@ -59,9 +59,7 @@ def test_a_crop_is_a_window_of_image_and_mask(images):
         drawn = data.draw(0, seed)
         assert drawn["image"].shape == (3, 20, 16)
         places = [
-            (y, x)
-            for y, x in itertools.product(range(21), range(33))
-            if torch.equal(image[0, :, y : y + 20, x : x + 16], drawn["image"])
+            (y, x) for y, x in itertools.product(range(21), range(33)) if torch.equal(image[0, :, y : y + 20, x : x + 16], drawn["image"])
         ]
         assert len(places) == 1
         ((y, x),) = places

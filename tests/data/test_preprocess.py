@@ -49,7 +49,13 @@ def test_other_numbers_of_channels_are_refused_by_name(have, want):
 
 @pytest.mark.parametrize(
     ("size", "native", "expected"),
-    [(None, (30, 41), (30, 41)), (20, (30, 60), (10, 20)), (64, (32, 16), (64, 32)), (16, (7, 7), (16, 16)), ([24, 50], (30, 41), (24, 50))],
+    [
+        (None, (30, 41), (30, 41)),
+        (20, (30, 60), (10, 20)),
+        (64, (32, 16), (64, 32)),
+        (16, (7, 7), (16, 16)),
+        ([24, 50], (30, 41), (24, 50)),
+    ],
 )
 def test_sizes(size, native, expected):
     image, labels = noise(3, *native), np.zeros(native, np.uint8)

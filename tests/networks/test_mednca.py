@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from contracts import NetworkContract, alive
 from torch.nn import functional as F
 
+from contracts import NetworkContract, alive
 from somite.errors import InputError
 from somite.networks.mednca import MedNCA
 from somite.nn.automaton import Expected

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from contracts import NetworkContract, alive
 
+from contracts import NetworkContract, alive
 from somite.errors import InputError
 from somite.networks.medsegdiffnca import MedSegDiffNCA
 from somite.nn.automaton import Expected

@@ -3,10 +3,10 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from contracts import NetworkContract
 from monai.inferers import SlidingWindowInferer
 from torch import nn
 
+from contracts import NetworkContract
 from somite.diffusion.methods import FeedForward
 from somite.networks.baselines import DynUNet
 from somite.networks.mirrored import Mirrored

@@ -51,7 +51,11 @@ def close(ours, theirs, rtol=1e-4):
 def ensemdiff():
     network = filled(EnsemDiff(32, (1, 2, 2), 1, (2,), 2))
     method = Diffusion(
-        network, linear(1000), {"noise": Noise(), "variance": Variational(tanh_cdf=True)}, Ancestral(10, "learned", spacing="linspace"), Unit()
+        network,
+        linear(1000),
+        {"noise": Noise(), "variance": Variational(tanh_cdf=True)},
+        Ancestral(10, "learned", spacing="linspace"),
+        Unit(),
     )
     return method, load_file(REFERENCE / "ensemdiff_small_cases.safetensors")
 
@@ -104,7 +108,9 @@ def trajectory(method, sampler, start, noises, image, monkeypatch):
     queue = iter(noises)
     monkeypatch.setattr(rng, "normal", lambda shape, device: next(queue))
     cond = method.network.encode({"image": image})
-    return torch.stack([step.x for step in sampler.trajectory(lambda x, t, state: method.denoise(x, t, cond, state), method.schedule, start)])
+    return torch.stack(
+        [step.x for step in sampler.trajectory(lambda x, t, state: method.denoise(x, t, cond, state), method.schedule, start)]
+    )
 
 
 @torch.no_grad()
@@ -212,9 +218,7 @@ def test_the_fourier_filter_is_a_circular_convolution():
     filter_ = FFParser(3, 16)
     x = torch.randn(2, 3, 16, 16, dtype=torch.float32)
     kernel = torch.fft.irfft2(torch.view_as_complex(filter_.complex_weight.detach()), s=(16, 16))
-    by_hand = sum(
-        torch.roll(x, (i, j), (2, 3)) * kernel[:, i, j].reshape(1, 3, 1, 1) for i in range(16) for j in range(16)
-    )
+    by_hand = sum(torch.roll(x, (i, j), (2, 3)) * kernel[:, i, j].reshape(1, 3, 1, 1) for i in range(16) for j in range(16))
     assert torch.allclose(filter_(x), by_hand, atol=1e-5)
     with torch.no_grad():
         filter_.complex_weight.zero_()[..., 0] = 1

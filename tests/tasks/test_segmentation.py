@@ -22,7 +22,6 @@ class Told(Method):
         super().__init__()
         self.maps = torch.nn.Parameter(maps)
 
-
     def loss(self, target, cond):
         raise NotImplementedError
 
@@ -94,7 +93,9 @@ def test_the_curve_over_members_is_the_dice_of_the_first_ones():
     assert [row["at"] for row in curve] == [1, 2, 3, 5, 7]
     for row in curve:
         mask = (found.members[: row["at"], 0] >= 0.5).mean(0) >= 0.5
-        assert row["dice"] == pytest.approx(float(compute_dice(torch.from_numpy(mask)[None, None], torch.from_numpy(labels)[None, None])), abs=1e-6)
+        assert row["dice"] == pytest.approx(
+            float(compute_dice(torch.from_numpy(mask)[None, None], torch.from_numpy(labels)[None, None])), abs=1e-6
+        )
 
 
 def test_votes_count_every_pixel():

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from somite.data.phantoms import write_phantoms
-
 from runs import TINY
+from somite.data.phantoms import write_phantoms
 
 # Everything random is on: dropout, firing, noise, timesteps, crops, augmentation; gradients are accumulated.
 SETTINGS = [

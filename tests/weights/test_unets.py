@@ -53,7 +53,11 @@ def test_version_1_and_parallel_prefixes(tmp_path):
 @pytest.mark.parametrize(
     ("name", "kind", "expected"),
     [
-        ("ensemdiff_full", "ensemdiff", {"mults": [1, 1, 2, 2, 4, 4], "res_blocks": 2, "attention": [16], "channels": 128, "image_channels": 4}),
+        (
+            "ensemdiff_full",
+            "ensemdiff",
+            {"mults": [1, 1, 2, 2, 4, 4], "res_blocks": 2, "attention": [16], "channels": 128, "image_channels": 4},
+        ),
         ("segdiff_monuseg_full", "segdiff", {"mults": [1, 1, 1, 2, 2, 4, 4], "res_blocks": 3, "attention": [16, 32], "rrdb_blocks": 12}),
         ("segdiff_city128_full", "segdiff", {"mults": [1, 1, 2, 2, 4, 4], "attention": [8, 16], "rrdb_blocks": 15}),
         ("medsegdiff_new_full", "medsegdiff", {"mults": [1, 1, 2, 2, 4, 4], "image_channels": 3}),

@@ -125,7 +125,9 @@ def figure(rows: Sequence[Row]) -> Figure:
                 here = [row for row in rows if (row["run"], row["region"], row["scaling"]) == (run, region, scaling)]
                 x = [row["evaluations"] for row in here]
                 axes.plot(x, [row["ece"] for row in here], line, marker="o", ms=3, color=f"C{index}", label=f"{run}, {scaling}")
-                axes.fill_between(x, [row["ece_low"] for row in here], [row["ece_high"] for row in here], color=f"C{index}", alpha=0.08, lw=0)
+                axes.fill_between(
+                    x, [row["ece_low"] for row in here], [row["ece_high"] for row in here], color=f"C{index}", alpha=0.08, lw=0
+                )
         axes.set(title=region, xlabel="network evaluations a prediction", xscale="log", ylim=(0, None))
     made.axes[0].set_ylabel("pooled ECE")
     made.axes[-1].legend(fontsize=7)

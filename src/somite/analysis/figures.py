@@ -19,7 +19,11 @@ from ..tasks.task import Row
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#23272f", "#8b929c")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (8, 2)), (0, (3, 1)))
 INK, GREY = COLOURS[-2:]
-CONDITIONS = {"image": (COLOURS[0], "o", "with the image"), "shuffled": (COLOURS[1], "^", "another case's image"), "blank": (COLOURS[2], "s", "grey image")}
+CONDITIONS = {
+    "image": (COLOURS[0], "o", "with the image"),
+    "shuffled": (COLOURS[1], "^", "another case's image"),
+    "blank": (COLOURS[2], "s", "grey image"),
+}
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "somite",
@@ -107,11 +111,19 @@ def timesteps(table: Sequence[Row], theory: Mapping[str, np.ndarray]) -> Figure:
         axes.set(xlabel="timestep t", ylabel={"loss_x0": "loss in x0 units", "loss_eps": "loss in eps units"}[unit])
         top = max(row[f"{unit}_image"] for row in table)
         exact = float(theory[unit].max())
-        axes.set_ylim(0, 1.3 * max(exact, top if unit == "loss_x0" else min(top, 3 * exact)))  # a network's error may be off by orders of magnitude, in eps above all
+        axes.set_ylim(
+            0, 1.3 * max(exact, top if unit == "loss_x0" else min(top, 3 * exact))
+        )  # a network's error may be off by orders of magnitude, in eps above all
     x0.legend(loc="upper left")
     for unit, name, colour, marker in (("eps", "benefit", COLOURS[0], "o"), ("x0", "benefit_x0", COLOURS[1], "^")):
         height = max(abs(row[name]) for row in table) or 1.0
-        gain.plot([row["log_snr"] for row in table], [row[name] / height for row in table], color=colour, marker=marker, label=f"{unit} units / {height:.2g}")
+        gain.plot(
+            [row["log_snr"] for row in table],
+            [row[name] / height for row in table],
+            color=colour,
+            marker=marker,
+            label=f"{unit} units / {height:.2g}",
+        )
     gain.axhline(0, color=GREY, linewidth=0.8)
     gain.set(xlabel="log-SNR", ylabel="benefit of the image, scaled")
     gain.invert_xaxis()

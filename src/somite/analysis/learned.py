@@ -51,7 +51,9 @@ def learn(
         torch.manual_seed(rng.derive(seed, "learned"))
         network = MaskDenoiser(schedule)
         if any(n % network.unet.factor for n in masks.shape[1:]):
-            raise InputError(f"masks of {tuple(masks.shape[1:])} do not halve evenly; choose a --size that is a multiple of {network.unet.factor}")
+            raise InputError(
+                f"masks of {tuple(masks.shape[1:])} do not halve evenly; choose a --size that is a multiple of {network.unet.factor}"
+            )
         optimizer = torch.optim.Adam(network.parameters(), lr=rate)
         fall = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
         for step in progress(range(steps)):

@@ -126,7 +126,9 @@ def losses(
 
 
 @torch.no_grad()
-def errors(method: Diffusion, target: Tensor, cond: dict[str, Tensor], ts: Sequence[int], names: Sequence[str], seed: int) -> dict[int, float]:
+def errors(
+    method: Diffusion, target: Tensor, cond: dict[str, Tensor], ts: Sequence[int], names: Sequence[str], seed: int
+) -> dict[int, float]:
     """Mean squared error of x0 at each timestep, by way of the unit the network was trained in: the others lose digits at little noise."""
     device = next(method.parameters()).device
     target = target.to(device)
@@ -208,7 +210,9 @@ class Best:
     def information(self) -> Interval:
         """1/2 int benefit dln(gamma)."""
         u = np.log(self.gamma[::-1])
-        return pooled_interval(self.parts, self.groups, lambda total: float(information(u, np.subtract(*self.losses(total))[::-1])[-1]), resamples=500)
+        return pooled_interval(
+            self.parts, self.groups, lambda total: float(information(u, np.subtract(*self.losses(total))[::-1])[-1]), resamples=500
+        )
 
 
 def pixels(measured: Measured, codec: Codec, gamma: NDArray[np.float64]) -> NDArray[np.float64]:

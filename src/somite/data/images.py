@@ -113,9 +113,7 @@ def _open(path: Path) -> _Picture:
     except Image.DecompressionBombError as error:
         raise InputError(f"{path} has too many pixels to read at once: cut it into tiles or shrink it") from error
     except Image.UnidentifiedImageError as error:
-        raise InputError(
-            f"{path} is not an image that somite reads, or its header is damaged: save it as 8- or 16-bit PNG"
-        ) from error
+        raise InputError(f"{path} is not an image that somite reads, or its header is damaged: save it as 8- or 16-bit PNG") from error
     except _DAMAGE as error:
         raise damaged(path, error) from error
 
@@ -169,9 +167,7 @@ def _samples(picture: _Picture, path: Path) -> Float32[np.ndarray, "..."]:
         _refuse_inverted(image, path)
         return np.asarray(image).astype(np.float32) / (2**picture.bits - 1)
     if image.mode == "I":
-        raise InputError(
-            f"{path} holds signed or 32-bit integers, which have no defined white: save it as 16-bit grey or float TIFF"
-        )
+        raise InputError(f"{path} holds signed or 32-bit integers, which have no defined white: save it as 16-bit grey or float TIFF")
     if image.mode == "1":
         return np.asarray(image).astype(np.float32)
     if image.mode == "P" or "transparency" in image.info:
@@ -231,8 +227,7 @@ def _grey_of_colour(picture: _Picture, path: Path) -> Int32[np.ndarray, "h w"]:
     pixels = _opaque(pixels, path)
     if (pixels != pixels[..., :1]).any():
         raise InputError(
-            f"{path} is a mask in colours, which do not say which label each one is: "
-            "save it as a grey PNG of integer labels (0, 1, 2 ...)"
+            f"{path} is a mask in colours, which do not say which label each one is: save it as a grey PNG of integer labels (0, 1, 2 ...)"
         )
     return np.rint(pixels[..., 0] * top).astype(np.int32)
 

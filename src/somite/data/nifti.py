@@ -65,9 +65,7 @@ def read_volume(path: str | Path) -> Volume:
     array = _values(image, path).astype(np.float32)
     bad = array.size - int(np.isfinite(array).sum())
     if bad:
-        raise InputError(
-            f"{path} has {bad} voxels that are NaN or infinite: replace them, by 0 or the value of air, and save it"
-        )
+        raise InputError(f"{path} has {bad} voxels that are NaN or infinite: replace them, by 0 or the value of air, and save it")
     array = array.reshape(*array.shape[:3], -1)  # axes after the third are singletons but one: checked by _open
     return Volume(np.ascontiguousarray(np.moveaxis(array, -1, 0)), Geometry(image.header))
 

@@ -36,9 +36,7 @@ def phantom(
     return np.clip(image, 0, 1).astype(np.float32), labels
 
 
-def write_phantoms(
-    root: str | Path, n: int, size: tuple[int, ...] = (64, 64), channels: int = 3, classes: int = 1, seed: int = 0
-) -> Path:
+def write_phantoms(root: str | Path, n: int, size: tuple[int, ...] = (64, 64), channels: int = 3, classes: int = 1, seed: int = 0) -> Path:
     """Write n >= 3 phantoms as `images/`, `masks/`, `splits.json` and `groups.csv` (two cases a patient from n = 6 on).
 
     2D phantoms are 8-bit PNG, 3D ones NIfTI of 1 x 1 x 2 mm. The last fifth of the patients is the test split, the

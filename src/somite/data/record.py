@@ -183,15 +183,10 @@ def _check_labels(labels: Sequence[int] | None, mask_threshold: int | None) -> N
     if mask_threshold is not None:
         raise InputError("labels and mask_threshold exclude each other (a threshold makes masks binary): give one")
     if not 2 <= len(labels) <= 256 or len(set(labels)) != len(labels) or min(labels) < 0:
-        raise InputError(
-            f"labels are 2 to 256 different values from 0, background first, got {list(labels)}: "
-            "give `--data.labels [0,1,2]`"
-        )
+        raise InputError(f"labels are 2 to 256 different values from 0, background first, got {list(labels)}: give `--data.labels [0,1,2]`")
 
 
-def _classes(
-    raw: Int32[np.ndarray, "*s"], labels: Sequence[int] | None, threshold: int | None, path: Path
-) -> UInt8[np.ndarray, "*s"]:
+def _classes(raw: Int32[np.ndarray, "*s"], labels: Sequence[int] | None, threshold: int | None, path: Path) -> UInt8[np.ndarray, "*s"]:
     """The classes' indices from the values of a mask file."""
     if threshold is not None:
         return (raw >= threshold).astype(np.uint8)

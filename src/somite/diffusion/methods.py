@@ -68,7 +68,9 @@ class Diffusion(Method):
     ) -> None:
         super().__init__()
         if predicts == "eps" and schedule.at(len(schedule) - 1)[0] == 0:
-            raise InputError("noise prediction cannot recover x0 where the schedule ends without signal (zero_snr); set --method.predicts v, x0 or logits")
+            raise InputError(
+                "noise prediction cannot recover x0 where the schedule ends without signal (zero_snr); set --method.predicts v, x0 or logits"
+            )
         self.network, self.schedule, self.codec = network, schedule, codec or Signed()
         self.terms, self.sampler, self.predicts = terms, sampler, predicts
         self.timesteps = timesteps or Uniform()
@@ -120,7 +122,9 @@ class Diffusion(Method):
 
     def take(self, steps: int) -> None:
         if not 1 <= steps <= len(self.schedule):
-            raise InputError(f"--steps {steps}: this method was trained with {len(self.schedule)} timesteps; choose 1 to {len(self.schedule)}")
+            raise InputError(
+                f"--steps {steps}: this method was trained with {len(self.schedule)} timesteps; choose 1 to {len(self.schedule)}"
+            )
         self.sampler.steps = steps
 
 

@@ -74,9 +74,7 @@ def linear(steps: int = 1000, start: float = 1e-4, end: float = 0.02, zero_snr: 
     return _schedule(torch.linspace(scale * start, scale * end, steps, dtype=torch.float64), zero_snr)
 
 
-def scaled_linear(
-    steps: int = 1000, start: float = 0.00085, end: float = 0.012, zero_snr: bool = False
-) -> Schedule:
+def scaled_linear(steps: int = 1000, start: float = 0.00085, end: float = 0.012, zero_snr: bool = False) -> Schedule:
     """Square roots of betas equally spaced (Rombach et al. 2022)."""
     return _schedule(torch.linspace(start**0.5, end**0.5, steps, dtype=torch.float64) ** 2, zero_snr)
 

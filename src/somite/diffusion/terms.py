@@ -65,7 +65,9 @@ class Aux(Term):
     def __call__(self, pred: Prediction, ex: Noised) -> Tensor:
         aux = pred.output.aux[self.key][:, : self.channels]
         if ex.target.shape[1] not in (1, aux.shape[1]):
-            raise InputError(f"the auxiliary map {self.key!r} has {aux.shape[1]} channels but the mask has {ex.target.shape[1]} classes; drop this term for multi-class masks (--method.terms)")
+            raise InputError(
+                f"the auxiliary map {self.key!r} has {aux.shape[1]} channels but the mask has {ex.target.shape[1]} classes; drop this term for multi-class masks (--method.terms)"
+            )
         if self.paired:
             return per_example((aux - ex.target) ** 2)
         return per_example((aux[:, None] - ex.target[None]) ** 2)
@@ -84,7 +86,9 @@ class Variational(Term):
 
     def __call__(self, pred: Prediction, ex: Noised) -> Tensor:
         if pred.output.var is None or ex.posterior is None:
-            raise InputError("the term Variational needs a diffusion method and a network that predicts its variance (learn_variance: true)")
+            raise InputError(
+                "the term Variational needs a diffusion method and a network that predicts its variance (learn_variance: true)"
+            )
         of_x0, of_x, small, large = (right(c, ex.x_t) for c in vars(ex.posterior).values())
         mean = of_x0 * pred.x0.detach() + of_x * ex.x_t
         share = (pred.output.var.float() + 1) / 2
@@ -177,5 +181,7 @@ def soft_dice_loss(logits: Tensor, target: Tensor, smooth: float) -> Tensor:
 
 def _logits(pred: Prediction) -> Tensor:
     if pred.logits is None:
-        raise InputError("this loss term needs logits, but the method predicts noise or x0; set --method.predicts logits or use the terms Noise or Clean")
+        raise InputError(
+            "this loss term needs logits, but the method predicts noise or x0; set --method.predicts logits or use the terms Noise or Clean"
+        )
     return pred.logits.float()

@@ -60,7 +60,9 @@ class ByBenefit(TimestepDistribution):
             raise InputError(f"{self.path} is not there; `somite analyse timesteps RUN` writes it, or train with the timesteps Uniform")
         at, benefit = self.knots
         if at[-1] >= total:
-            raise InputError(f"{self.path} was measured up to t = {at[-1]:g}, but this method has {total} timesteps; use one of the same schedule")
+            raise InputError(
+                f"{self.path} was measured up to t = {at[-1]:g}, but this method has {total} timesteps; use one of the same schedule"
+            )
         height = torch.as_tensor(np.interp(np.arange(total), at, np.maximum(benefit, 0)))
         if height.sum() == 0:
             raise InputError(f"{self.path} shows no benefit of the image at any timestep; train with the timesteps Uniform")
@@ -78,7 +80,11 @@ def benefit_knots(path: str | Path) -> tuple[list[float], list[float]]:
         with Path(path).open(newline="", encoding="utf-8") as file:
             pairs = sorted((float(row["t"]), float(row["benefit"])) for row in csv.DictReader(file))
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path} has no numbers in the columns t and benefit ({error}); take the benefit.csv of `somite analyse timesteps`") from error
+        raise InputError(
+            f"{path} has no numbers in the columns t and benefit ({error}); take the benefit.csv of `somite analyse timesteps`"
+        ) from error
     if not pairs or not np.isfinite(pairs).all() or len({t for t, _ in pairs}) < len(pairs):
-        raise InputError(f"{path} should hold each timestep once, with a finite benefit; take the benefit.csv of `somite analyse timesteps`")
+        raise InputError(
+            f"{path} should hold each timestep once, with a finite benefit; take the benefit.csv of `somite analyse timesteps`"
+        )
     return [t for t, _ in pairs], [b for _, b in pairs]

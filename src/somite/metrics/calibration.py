@@ -216,10 +216,7 @@ def fit_beta(vote_histogram: ArrayLike) -> tuple[float, float]:
     starts = [np.log([c * share, c * (1 - share)]) for c in (0.1, 1.0, 10.0, 1000.0)]
     limits = [(np.log(1e-4), np.log(1e4))] * 2
     fits = [
-        optimize.minimize(
-            loss, np.clip(s, *limits[0]), jac=True, method="L-BFGS-B", bounds=limits, options={"ftol": 1e-14}
-        )
-        for s in starts
+        optimize.minimize(loss, np.clip(s, *limits[0]), jac=True, method="L-BFGS-B", bounds=limits, options={"ftol": 1e-14}) for s in starts
     ]
     alpha, beta = np.exp(min(fits, key=lambda fit: fit.fun).x)
     return float(alpha), float(beta)

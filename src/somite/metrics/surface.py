@@ -22,9 +22,7 @@ from .overlap import check_masks
 SLACK = 1e-6  # relative: three steps of 0.1 mm are within a tolerance of 0.3 mm, whatever the rounding
 
 
-def surface(
-    mask: NDArray[np.bool_], truth: NDArray[np.bool_], spacing: Sequence[float], tolerance: float
-) -> dict[str, float]:
+def surface(mask: NDArray[np.bool_], truth: NDArray[np.bool_], spacing: Sequence[float], tolerance: float) -> dict[str, float]:
     """The distance between two surfaces: nsd in [0, 1], higher is better, and hd95 in the unit of spacing, lower is.
 
     spacing is the size of a pixel along each axis (mm, or ones for pixels) and tolerance a distance in the same

@@ -36,11 +36,15 @@ class MedNCA(Network):
     ) -> None:
         super().__init__()
         if channels < image_channels + mask_channels:
-            raise InputError(f"{channels} channels a cell cannot hold {image_channels} image and {mask_channels} mask channels; raise --method.network.channels")
+            raise InputError(
+                f"{channels} channels a cell cannot hold {image_channels} image and {mask_channels} mask channels; raise --method.network.channels"
+            )
         self.channels, self.updates, self.scale = channels, updates, scale
         self.image_channels, self.mask_channels, self.dims = image_channels, mask_channels, dims
         self.levels = nn.ModuleList(
-            Automaton(channels, hidden, update_rate=update_rate, dims=dims, pinned=image_channels, checkpointing=checkpointing, firing=firing)
+            Automaton(
+                channels, hidden, update_rate=update_rate, dims=dims, pinned=image_channels, checkpointing=checkpointing, firing=firing
+            )
             for _ in range(2)
         )
 

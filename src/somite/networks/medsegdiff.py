@@ -59,15 +59,11 @@ class Highway(nn.Module):
         inputs = (image_channels, *WIDTHS)
         self.conv_blocks_context = nn.ModuleList(Layers(a, b, b, dropout=dropout) for a, b in zip(inputs, WIDTHS, strict=False))
         deepest = WIDTHS[-1]
-        self.conv_blocks_context.append(
-            nn.Sequential(Layers(deepest, deepest, dropout=dropout), Layers(deepest, deepest, dropout=dropout))
-        )
+        self.conv_blocks_context.append(nn.Sequential(Layers(deepest, deepest, dropout=dropout), Layers(deepest, deepest, dropout=dropout)))
         self.conv_blocks_localization = nn.ModuleList()
         for level in reversed(range(len(WIDTHS))):
             width, after = WIDTHS[level], WIDTHS[max(level - 1, 0)]
-            self.conv_blocks_localization.append(
-                nn.Sequential(Layers(2 * width, width, dropout=0.0), Layers(width, after, dropout=0.0))
-            )
+            self.conv_blocks_localization.append(nn.Sequential(Layers(2 * width, width, dropout=0.0), Layers(width, after, dropout=0.0)))
         self.seg_outputs = nn.ModuleList([nn.Conv2d(WIDTHS[0], mask_channels, 1, bias=False)])
 
     def decode(self, x: Tensor, skips: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:

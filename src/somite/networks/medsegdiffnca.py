@@ -61,7 +61,9 @@ class MedSegDiffNCA(Network):
         super().__init__()
         needed = 2 * mask_channels + image_channels + 2
         if channels < needed:
-            raise InputError(f"{channels} channels a cell cannot hold the image, the mask, position and time; --method.network.channels must be at least {needed}")
+            raise InputError(
+                f"{channels} channels a cell cannot hold the image, the mask, position and time; --method.network.channels must be at least {needed}"
+            )
         self.channels, self.updates, self.scale = channels, updates, scale
         self.image_channels, self.mask_channels, self.dims = image_channels, mask_channels, dims
         self.time_scale, self.position, self.downsample = time_scale, position, downsample

@@ -63,7 +63,9 @@ class SegFormer(Network):
     def forward(self, x: Tensor, t: Timesteps, cond: Cond, state: State = None) -> Output:
         image = cond["image"]
         if image.shape[1] != self.image_channels or image.ndim != 4:
-            raise InputError(f"this SegFormer takes 2D images of {self.image_channels} channels, got {tuple(image.shape)}; set --data.preprocess.channels")
+            raise InputError(
+                f"this SegFormer takes 2D images of {self.image_channels} channels, got {tuple(image.shape)}; set --data.preprocess.channels"
+            )
         normal = (image - self.mean.view(1, -1, 1, 1)) / self.std.view(1, -1, 1, 1)
         logits = self.segformer(pixel_values=normal).logits
         return Output(F.interpolate(logits, size=image.shape[2:], mode="bilinear", align_corners=False))

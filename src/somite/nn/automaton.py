@@ -98,7 +98,9 @@ class Automaton(nn.Module):
     def forward(self, cells: Tensor, updates: int) -> Tensor:
         """(b, c, *s) -> (b, c, *s) after `updates` updates."""
         if min(cells.shape[2:]) < 2:
-            raise InputError(f"cells of shape {tuple(cells.shape[2:])} have no neighbours along an axis; use images of at least 2 px (8 px for two levels)")
+            raise InputError(
+                f"cells of shape {tuple(cells.shape[2:])} have no neighbours along an axis; use images of at least 2 px (8 px for two levels)"
+            )
         cells = cells.movedim(1, -1).clone(memory_format=torch.contiguous_format)  # (b, *s, c)
         firing = Stochastic() if self.training else self.firing
         for _ in range(updates):

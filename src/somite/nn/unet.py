@@ -143,9 +143,7 @@ class UNet(nn.Module):
             if level < len(mults) - 1:
                 self.input_blocks.append(Stage(Down(dims, now)))
                 kept.append(now)
-        self.middle_block = Stage(
-            ResBlock(dims, now, now, width, dropout), Attention(now, heads), ResBlock(dims, now, now, width, dropout)
-        )
+        self.middle_block = Stage(ResBlock(dims, now, now, width, dropout), Attention(now, heads), ResBlock(dims, now, now, width, dropout))
         self.output_blocks = nn.ModuleList()
         for level, mult in reversed(list(enumerate(mults))):
             for block in range(res_blocks + 1):

@@ -30,13 +30,15 @@ def what(run: Run, past: History) -> str:
 def use(run: Run) -> str:
     members, name = run.recipe.task.members, run.path.resolve().name
     shell = f"somite predict {name} IMAGE --out predictions --members {members}"
-    python = "\n".join([
-        "import somite",
-        "",
-        f'run = somite.load("{name}")',
-        f'result = run.predict("image.png", members={members})',
-        "result.mask, result.probability, result.spread",
-    ])
+    python = "\n".join(
+        [
+            "import somite",
+            "",
+            f'run = somite.load("{name}")',
+            f'result = run.predict("image.png", members={members})',
+            "result.mask, result.probability, result.spread",
+        ]
+    )
     return f"## Use\n\n```sh\n{shell}\n```\n\n```python\n{python}\n```"
 
 

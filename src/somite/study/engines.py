@@ -58,7 +58,9 @@ class Ray(Engine):
             import ray
         except ImportError as error:
             raise InputError("--engine ray needs Ray: pip install 'somite[ray]'") from error
-        local: dict[str, Any] = {"num_cpus": self.workers, "include_dashboard": False} if self.address is None else {"address": self.address}
+        local: dict[str, Any] = (
+            {"num_cpus": self.workers, "include_dashboard": False} if self.address is None else {"address": self.address}
+        )
         with ray.init(**local, log_to_driver=False):
             remote = ray.remote(num_cpus=1, max_retries=TRIES)(work)
             waiting = [remote.remote(job) for job in jobs]

@@ -74,7 +74,12 @@ BUDGETS = {
     ),
     "paper": Budget(steps=100_000, batch=8, size=256, members=10, reverse_steps=50, seeds=3, networks={}),
 }
-PAPER = {"EnsemDiff": "ensemdiff/images", "SegDiff": "segdiff/images", "MedSegDiff": "medsegdiff/images", "MedSegDiffNCA": "medsegdiffnca/one-step"}
+PAPER = {
+    "EnsemDiff": "ensemdiff/images",
+    "SegDiff": "segdiff/images",
+    "MedSegDiff": "medsegdiff/images",
+    "MedSegDiffNCA": "medsegdiffnca/one-step",
+}
 
 
 def jobs(data: str, out: Path, budget: str, seeds: Sequence[int] | None = None, only: Sequence[str] = (), threads: int = 1) -> list[Job]:
@@ -86,7 +91,9 @@ def jobs(data: str, out: Path, budget: str, seeds: Sequence[int] | None = None, 
     known = {name for network, method in cells for name in (network, f"{network}/{method}")}
     unknown = [name for name in only if name not in known]
     if unknown:
-        raise InputError(f"--only {unknown[0]}: no such cell; networks are {', '.join([*NETWORKS, *BASELINES])}, methods {', '.join(METHODS)}")
+        raise InputError(
+            f"--only {unknown[0]}: no such cell; networks are {', '.join([*NETWORKS, *BASELINES])}, methods {', '.join(METHODS)}"
+        )
     made = []
     for network, method in cells:
         if only and network not in only and f"{network}/{method}" not in only:
@@ -138,7 +145,10 @@ def diffusion(arguments: Tree, budget: Budget) -> Tree:
     sampler = {"class_path": "somite.diffusion.samplers.DDIM", "init_args": {"steps": budget.reverse_steps}}
     kept = {key: arguments[key] for key in ("network", "schedule")}
     terms = {"noise": term("Noise"), **auxiliary(arguments)}
-    return {"class_path": "somite.diffusion.methods.Diffusion", "init_args": {**kept, "predicts": "eps", "terms": terms, "sampler": sampler}}
+    return {
+        "class_path": "somite.diffusion.methods.Diffusion",
+        "init_args": {**kept, "predicts": "eps", "terms": terms, "sampler": sampler},
+    }
 
 
 def one_step(arguments: Tree, budget: Budget) -> Tree:

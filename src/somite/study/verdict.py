@@ -68,7 +68,13 @@ def claims(rows: Rows) -> list[Claim]:
         for scaling, words in ((RAW, "its feed-forward twin"), (TEMPERATURE, "its temperature-scaled feed-forward twin")):
             twin = picked(rows, network, "feed-forward", 1, scaling)
             if diffusion and twin:
-                made.append(Claim(f"{network}: the diffusion ensemble is better calibrated (ECE a case) than {words}", difference(diffusion, twin, "ece"), True))
+                made.append(
+                    Claim(
+                        f"{network}: the diffusion ensemble is better calibrated (ECE a case) than {words}",
+                        difference(diffusion, twin, "ece"),
+                        True,
+                    )
+                )
         for baseline in BASELINES:
             theirs = picked(rows, baseline, "feed-forward", 1, RAW)
             if diffusion and theirs:

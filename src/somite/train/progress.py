@@ -29,7 +29,9 @@ class Line(ProgressBar):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.enabled and self.terminal:
             self.bar.start()
-            self.task = self.bar.add_task("", total=trainer.num_training_batches, completed=trainer.global_step * trainer.accumulate_grad_batches)
+            self.task = self.bar.add_task(
+                "", total=trainer.num_training_batches, completed=trainer.global_step * trainer.accumulate_grad_batches
+            )
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ANN401
         if self.task is not None:

@@ -76,7 +76,9 @@ def refuse_another(config: Namespace, out: Path) -> None:
         raise InputError(f"{out} holds weights but no recipe.yaml, so it cannot be resumed; choose another --out")
     changed = differences(yaml.safe_load(path.read_text(encoding="utf-8")), yaml.safe_load(dump(config)))
     if changed:
-        raise InputError(f"{out} was begun with another recipe ({'; '.join(changed[:3])}); choose another --out, or delete the folder to start afresh")
+        raise InputError(
+            f"{out} was begun with another recipe ({'; '.join(changed[:3])}); choose another --out, or delete the folder to start afresh"
+        )
 
 
 def differences(old: Any, new: Any, at: str = "") -> list[str]:  # noqa: ANN401 - YAML trees
@@ -103,7 +105,9 @@ def check(recipe: Recipe) -> None:
     recipe.method.take(recipe.method.steps)  # the first validation, long after, would be the first to sample
     train, _ = recipe.data.cases("train"), recipe.data.cases("val")
     if not any(bool(recipe.data.loaded(case)[1].any()) for case in train):
-        raise InputError(f"{recipe.data.path}: none of the {len(train)} training masks has any foreground; check that the masks are the right files")
+        raise InputError(
+            f"{recipe.data.path}: none of the {len(train)} training masks has any foreground; check that the masks are the right files"
+        )
 
 
 @rank_zero_only
@@ -112,7 +116,9 @@ def describe(config: Namespace, recipe: Recipe, out: Path, name: str) -> None:
     write_text(out / "recipe.yaml", dump(config))
     cases = [case for split in ("train", "val") for case in recipe.data.cases(split)]
     weights = sum(p.numel() for p in recipe.method.parameters() if p.requires_grad)
-    write_json(out / "environment.json", {"recipe": name, **environment(), "weights": weights, "data": {"digest": digest(cases), **summary(cases)}})
+    write_json(
+        out / "environment.json", {"recipe": name, **environment(), "weights": weights, "data": {"digest": digest(cases), **summary(cases)}}
+    )
 
 
 def make_trainer(options: Training, out: Path) -> Trainer:
@@ -141,7 +147,12 @@ def make_trainer(options: Training, out: Path) -> Trainer:
     logger = [MetricsCSV(out / "metrics.csv"), TensorBoardLogger(out, name="tensorboard", version="")]
     try:
         return Trainer(**{**defaults, **options.lightning}, logger=logger, callbacks=callbacks, plugins=[AtomicCheckpoints()])
-    except (TypeError, ValueError, RuntimeError, MisconfigurationException) as error:  # Lightning's own words say which device or flag is not to be had
+    except (
+        TypeError,
+        ValueError,
+        RuntimeError,
+        MisconfigurationException,
+    ) as error:  # Lightning's own words say which device or flag is not to be had
         raise InputError(f"--training.lightning {options.lightning}: {error}") from error
 
 
@@ -164,7 +175,9 @@ def resumed_step(last: Path) -> int:
     try:
         return int(torch.load(last, map_location="cpu", weights_only=True)["global_step"])
     except Exception as error:
-        raise InputError(f"{last} cannot be read ({type(error).__name__}); delete it to train from the start, or restore it from a copy") from error
+        raise InputError(
+            f"{last} cannot be read ({type(error).__name__}); delete it to train from the start, or restore it from a copy"
+        ) from error
 
 
 def best(trainer: Trainer) -> dict[str, float]:

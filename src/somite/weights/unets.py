@@ -35,7 +35,9 @@ def import_unet(kind: str, checkpoint: Path, out: Path, heads: int | None = None
     state = {name.removeprefix("module."): value for name, value in opened(Path(checkpoint)).items()}
     found = recognised(state)
     if found is None:
-        raise InputError(f"{checkpoint} is no checkpoint of EnsemDiff, SegDiff or MedSegDiff: its first names are {', '.join([*state][:3])}")
+        raise InputError(
+            f"{checkpoint} is no checkpoint of EnsemDiff, SegDiff or MedSegDiff: its first names are {', '.join([*state][:3])}"
+        )
     if found.split("-")[0] != kind:
         raise InputError(f"{checkpoint} is no {kind}: {telltale(kind, state)}; it looks like {found}: somite import {found.split('-')[0]}")
     options = architecture(found, state) | {"heads": heads or HEADS[found]}
@@ -91,7 +93,13 @@ def architecture(kind: str, state: dict[str, Tensor]) -> dict[str, Any]:
             return options | {"image_channels": inputs - 1, "learn_variance": outputs == 2}
         case "medsegdiff-v1":
             size = 2 * state["hwm.ffparser.0.complex_weight"].shape[1]
-            return options | {"channels": channels, "image_channels": inputs - 1, "learn_variance": outputs == 2, "size": size, "random_projection": True}
+            return options | {
+                "channels": channels,
+                "image_channels": inputs - 1,
+                "learn_variance": outputs == 2,
+                "size": size,
+                "random_projection": True,
+            }
     return options | {"channels": channels, "image_channels": inputs - 1, "learn_variance": outputs == 2}
 
 
@@ -112,5 +120,7 @@ def fitted(state: dict[str, Tensor], wanted: dict[str, Tensor], path: Path) -> d
     odd = [name for name in ours if ours[name].shape != wanted[name].shape]
     if lacking or over or odd:
         first = (lacking or odd or ["(further entries)"])[0]
-        raise InputError(f"{path} does not fit: {len(lacking)} entries are missing, {over} are not known and {len(odd)} have other shapes, {first} for one")
+        raise InputError(
+            f"{path} does not fit: {len(lacking)} entries are missing, {over} are not known and {len(odd)} have other shapes, {first} for one"
+        )
     return ours
