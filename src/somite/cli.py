@@ -110,6 +110,13 @@ def add_analyses(commands: Any) -> None:  # noqa: ANN401 - argparse keeps the ty
     calibration.add_argument("--trust", action="store_true", help="build classes from outside somite that the runs name")
     calibration.add_argument("--out", type=Path, required=True)
 
+    raters = kinds.add_parser("raters", help="does an ensemble vary as several raters do? GED, matched IoU, collective insight")
+    inference(raters)
+    raters.add_argument("--split", default="test")
+    raters.add_argument("--sizes", type=int, nargs="+", default=[1, 4, 8, 16], help="ensemble sizes")
+    raters.add_argument("--limit", type=int, help="the first so many cases")
+    raters.add_argument("--out", type=Path, help="default: RUN/raters")
+
 
 def add_studies(commands: Any) -> None:  # noqa: ANN401
     study = commands.add_parser("study", help="a grid of runs that answers a paper's question; the same line again goes on")

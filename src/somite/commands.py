@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from . import calibration, demo, evaluation, pipeline, recipe
 from .analysis.calibration import analyse_calibration
 from .analysis.commands import analyse_fingerprint, analyse_timesteps
+from .analysis.raters import analyse_raters
 from .baselines.plan import plan_recipe
 from .data.sources import NUCLEI, find_inputs
 from .errors import InputError
@@ -128,6 +129,9 @@ def analyse(options: Namespace) -> None:
             found = analyse_timesteps(
                 open_run(options), options.split, out, options.count, options.draws, options.limit, seed=options.seed, progress=tracked
             )
+        case "raters":
+            out = options.out or options.run / "raters"
+            found = analyse_raters(open_run(options), out, options.split, options.sizes, options.seed, options.limit, tracked)
         case "fingerprint":
             roots = [NUCLEI if root == "nuclei" else Path(root) for root in options.data]
             found = analyse_fingerprint(roots, options.out, options.size, options.train, seed=options.seed, progress=tracked)

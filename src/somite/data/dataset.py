@@ -1,5 +1,6 @@
 """A data set as a recipe names it: where the files are, how they become tensors, what training draws from them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from ..types import Sample
 from .augment import Augmentation
 from .listing import check_splits, read_json
 from .preprocess import Preprocess
+from .raters import folder_of, raters_of
 from .record import Case, Record, read
 from .sources import NUCLEI, find_cases, find_splits
 from .split import assign, folds
@@ -30,6 +32,8 @@ class Data:
     fold, folds: cross-validation. Training and validation cases are divided anew into `folds` parts by patient, and part `fold`
     is the validation; the test split stays. An nnU-Net raw folder's splits_final.json is taken as it is.
     cache_gb: decoded cases are kept in memory up to this size.
+    raters: each training example has the mask of one rater, drawn anew each time, from the files in raters/ (see `raters.py`);
+    validation and evaluation compare with masks/ as ever. For binary masks.
     """
 
     def __init__(
@@ -46,16 +50,20 @@ class Data:
         cache_gb: float = 2.0,
         fold: int | None = None,
         folds: int = 5,
+        raters: bool = False,
     ) -> None:
+        if raters and labels is not None:
+            raise InputError("--data.raters is for binary masks, and --data.labels names classes: leave one of them out")
         if fold is not None and not 0 <= fold < folds:
             raise InputError(f"--data.fold {fold}: there are {folds} folds, 0 to {folds - 1} (--data.folds)")
         self.root, self.preprocess, self.augment = root, preprocess or Preprocess(), augment
         self.crop, self.labels, self.mask_threshold = crop, labels, mask_threshold
         self.foreground_rate, self.split_seed = foreground_rate, split_seed
         self.rates = rates or {"train": 0.7, "val": 0.1, "test": 0.2}
-        self.room, self.fold, self.folds = cache_gb * 2**30, fold, folds
+        self.room, self.fold, self.folds, self.raters = cache_gb * 2**30, fold, folds, raters
         self._cases: dict[str, list[Case]] = {}
         self._cache: dict[Case, tuple[Tensor, Tensor]] = {}
+        self._rated: dict[Case, Tensor] = {}
 
     @property
     def path(self) -> Path:
@@ -119,8 +127,12 @@ class Data:
 
     def draw(self, index: int, seed: int) -> Sample:
         """Training example of case `index`: {"image": (c, *s), "mask": (1, *s)}; slice, crop and augmentation follow from `seed`."""
-        images, masks = self.loaded(self.cases("train")[index])
+        case = self.cases("train")[index]
+        images, masks = self.loaded(case)
         random = np.random.default_rng(seed)
+        if self.raters:
+            rated = self.rated(case)
+            masks = rated[:, [int(random.integers(rated.shape[1]))]]
         centre = None
         if random.random() < self.foreground_rate and bool(masks.any()):
             inside = masks.nonzero()
@@ -155,10 +167,27 @@ class Data:
             return self._cache[case]
         sample = self.sample(self.read(case))
         pair = sample["image"], sample["mask"].to(torch.uint8)
-        size = sum(part.element_size() * part.nelement() for part in pair)
-        if size <= self.room:
-            self._cache[case], self.room = pair, self.room - size
+        if self.fits(*pair):
+            self._cache[case] = pair
         return pair
+
+    def rated(self, case: Case) -> Tensor:
+        """(n, r, *s): what each of r raters marked, as the network sees it."""
+        if case in self._rated:
+            return self._rated[case]
+        record, found = self.read(case), raters_of(case, folder_of(self.path))
+        masks = torch.cat([self.preprocess.mask(replace(record, labels=mask.astype(np.uint8))) for mask in found], 1).to(torch.uint8)
+        if self.fits(masks):
+            self._rated[case] = masks
+        return masks
+
+    def fits(self, *parts: Tensor) -> bool:
+        """Whether there is room to keep these, which is then taken."""
+        size = sum(part.element_size() * part.nelement() for part in parts)
+        if size > self.room:
+            return False
+        self.room -= size
+        return True
 
 
 def mirrored(x: Tensor, axis: int, want: int) -> Tensor:
