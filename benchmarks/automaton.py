@@ -1,4 +1,4 @@
-"""How fast and how small is a MedSegDiffNCA level? `make bench` measures here and writes docs/results/automaton.md.
+"""How fast and how small is a MedSegDiffNCA level? `make bench` measures here and writes docs/results/automaton-cpu.md (or -cuda.md).
 
 64 channels, 512 hidden units, 10 updates, 256 x 256, batch 1, no gradient; the naive form is written in the style of the
 published code (transposes, concatenation, all cells computed). All forms get the same fire masks, run in one process, turn

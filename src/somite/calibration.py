@@ -1,11 +1,10 @@
 """`somite calibrate RUN`: a temperature fitted on the validation cases, kept beside the weights."""
 
-import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from .errors import InputError
-from .files import write_json
+from .files import read_json, sha256, write_json
 from .pipeline import Run
 from .predict.temperature import Tempered, fit
 
@@ -26,9 +25,14 @@ def calibrate(run: Run, seed: int = 0, progress: Callable[[Iterable], Iterable] 
         assert record.labels is not None  # the cases of a split are labelled
         pairs.append((task.predict(run.method, data.preprocess, record, seed).probability, record.labels))
     temperature = fit(pairs)
-    fitted = {"temperature": temperature, "members": task.members, "steps": run.method.steps, "cases": len(pairs), "seed": seed}
-    write_json(path_of(run.path), fitted)
+    write_json(path_of(run.path), {"temperature": temperature, **settings(run), "cases": len(pairs), "seed": seed})
     return temperature
+
+
+def settings(run: Run) -> dict[str, object]:
+    """What a temperature holds for."""
+    weights = sha256(run.path / "weights.safetensors")
+    return {"members": run.recipe.task.members, "steps": run.method.steps, "arithmetic": run.arithmetic, "weights": weights}
 
 
 def apply(run: Run) -> None:
@@ -36,9 +40,10 @@ def apply(run: Run) -> None:
     path = path_of(run.path)
     if not path.is_file():
         raise InputError(f"{path} is missing; run `somite calibrate {run.path}` first")
-    fitted = json.loads(path.read_text(encoding="utf-8"))
-    now = {"members": run.recipe.task.members, "steps": run.method.steps}
-    other = [f"{key} {fitted[key]}, not {value}" for key, value in now.items() if fitted[key] != value]
+    fitted = read_json(path)
+    other = [key for key, value in settings(run).items() if fitted.get(key) != value]
     if other:
-        raise InputError(f"{path} was fitted with {' and '.join(other)}; calibrate again with the same --members and --steps")
+        raise InputError(
+            f"{path} was fitted with another {' and '.join(other)}; run `somite calibrate` again with the options that you use now"
+        )
     run.recipe.task.fusion = Tempered(fitted["temperature"], run.recipe.task.fusion)

@@ -44,8 +44,9 @@ def parser() -> Parser:
 
     evaluate = commands.add_parser("evaluate", help="score a run on its own data: rows.csv, metrics.json, report.html")
     inference(evaluate)
-    evaluate.add_argument("--split", default="test", help="default: test")
+    evaluate.add_argument("--split", default="test", help='default: test; "all" takes every labelled case')
     evaluate.add_argument("--data", help="another data set in place of the run's own")
+    evaluate.add_argument("--tolerance", type=float, help="of NSD, in mm for volumes and px for images (default: the recipe's)")
     evaluate.add_argument("--out", type=Path, help="default: the run folder (for --split test), else RUN/SPLIT")
 
     predict = commands.add_parser("predict", help="masks for images, volumes or folders of them")
@@ -155,7 +156,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {message.strip()}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from where it was", file=sys.stderr)
+        print(
+            "interrupted; the same command makes what is missing (train, predict, study and demo go on from where they were)",
+            file=sys.stderr,
+        )
         return 130
     except OSError as error:
         explained = full_disk(error)

@@ -1,6 +1,5 @@
 """What each command does, with the options that cli.py read."""
 
-import json
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from .analysis.raters import analyse_raters
 from .baselines.plan import plan_recipe
 from .data.sources import NUCLEI, find_inputs
 from .errors import InputError
-from .files import write_json
+from .files import read_json, sha256, write_json
 from .pipeline import FIRINGS, Run
 from .report.card import write_card
 from .report.html import write_report
@@ -43,11 +42,16 @@ def train_(options: Namespace) -> None:
 def evaluate(options: Namespace) -> None:
     opened = open_run(options)
     if options.data:
+        if options.out is None:
+            raise InputError("--data evaluates on other data than the run's own; name a folder for the results with --out")
         opened.recipe.data.move(options.data)
     out = options.out or (options.run if options.split == "test" else options.run / options.split)
+    if options.tolerance is not None:
+        opened.recipe.task.tolerance = options.tolerance
     summary = evaluation.evaluate(opened, options.split, out, options.seed, tracked)
     print(evaluation.table(summary))
-    write_card(opened)
+    if out == options.run:
+        write_card(pipeline.load(options.run, options.trust, "cpu"))  # as trained, without this command's options
     print(f"report: {write_report(opened, out)}")
 
 
@@ -59,12 +63,13 @@ def predict(options: Namespace) -> None:
     members, channels = opened.recipe.task.members, opened.method.codec.channels
     settings = {
         "run": str(options.run.resolve()),
+        "weights": sha256(options.run / "weights.safetensors"),
         "members": members,
         "steps": opened.method.steps,
         "seed": options.seed,
         "firing": options.firing,
         "precision": options.precision,
-        "calibrated": options.calibrated,
+        "calibrated": sha256(calibration.path_of(options.run)) if options.calibrated else False,
         "save": sorted(kinds),
     }
     described = options.out / "prediction.json"
@@ -83,7 +88,7 @@ def predict(options: Namespace) -> None:
 
 def same_settings(path: Path, settings: dict[str, Any]) -> None:
     """Outputs of two different settings never stand side by side in one folder."""
-    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else settings
+    before = read_json(path) if path.exists() else settings
     changed = [key for key in settings if before.get(key) != settings[key]]
     if changed:
         raise InputError(
@@ -97,6 +102,8 @@ def calibrate(options: Namespace) -> None:
         raise InputError("--calibrated uses a temperature, and this command fits it; leave it out")
     opened = open_run(options)
     temperature = calibration.calibrate(opened, options.seed, tracked)
+    if not 0.051 < temperature < 19.9:
+        print("the temperature is at the limit of the search: these probabilities are (nearly) all 0 or 1, or carry no information")
     print(f"temperature {temperature:.3f} in {calibration.path_of(options.run)}; use it with --calibrated")
 
 
@@ -118,6 +125,8 @@ def import_(options: Namespace) -> None:
 
 
 def plan(options: Namespace) -> None:
+    if options.out.suffix not in (".yaml", ".yml"):
+        raise InputError(f"--out {options.out}: a recipe is a YAML file; name it {options.out.stem}.yaml")
     made = plan_recipe(options.data, options.dims, options.fold, options.out, options.labels)
     print(f"planned in {made}; train it: somite train {made} --out RUN")
 

@@ -10,7 +10,7 @@ import numpy as np
 from .data.digest import digest, summary
 from .environment import environment
 from .errors import InputError
-from .files import replacing, write_json
+from .files import read_json, replacing, write_json
 from .metrics.calibration import Bins, ece, fit_beta, mce, sampler_floor
 from .metrics.intervals import Interval, holm, interval, paired, pooled_interval
 from .metrics.overlap import EMPTY_RULE
@@ -32,6 +32,8 @@ def evaluate(run: Run, split: str, out: Path, seed: int = 0, progress=iter) -> d
         "seed": seed,
         **run.recipe.task.settings(),
         "steps": run.recipe.method.steps,
+        "arithmetic": run.arithmetic,
+        "root": run.recipe.data.root,
         "unit": "mm" if run.recipe.data.read(cases[0]).spacing else "px",
         "empty_rule": EMPTY_RULE,
         **summarise(rows, scored),
@@ -177,6 +179,9 @@ def line(name: str, found: dict[str, Any]) -> str:
 
 def comparison(first: Path, second: Path) -> tuple[list[Row], str]:
     """The rows of `compare` and the same as text."""
+    ours, theirs = (read_json(run / "metrics.json") for run in (first, second))
+    if ours["tolerance"] != theirs["tolerance"] or ours["data"]["digest"] != theirs["data"]["digest"]:
+        raise InputError(f"{first} and {second} were evaluated on other cases or with another NSD tolerance; evaluate both in the same way")
     rows = compare(first, second)
     lines = [f"{first} minus {second}, {rows[0]['cases']} shared cases; mean difference [95 % interval], p (Holm)"]
     lines += [f"{line(row['metric'], row)}   p = {row['p_holm']:.3g}" for row in rows]

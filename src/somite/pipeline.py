@@ -65,6 +65,12 @@ class Run:
         for automaton in self.automata("--precision"):
             automaton.arithmetic = arithmetic
 
+    @property
+    def arithmetic(self) -> list[str]:
+        """How an automaton's cells fire and compute, level by level; empty for other networks."""
+        cells = [module for module in self.recipe.method.modules() if isinstance(module, Automaton)]
+        return [f"{type(one.firing).__name__} {one.arithmetic}".replace("torch.", "") for one in cells]
+
     def automata(self, option: str) -> list[Automaton]:
         found = [module for module in self.recipe.method.modules() if isinstance(module, Automaton)]
         if not found:

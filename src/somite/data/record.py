@@ -195,8 +195,8 @@ def _classes(raw: Int32[np.ndarray, "*s"], labels: Sequence[int] | None, thresho
         if len(set(found) | {0}) > 2 or (0 not in found and found not in ([1], [255])):
             raise InputError(
                 f"{path} has the values {_listed(found)} where a binary mask has 0 and one other: give "
-                "`--data.labels [0,1,2]` for classes, clean the file, "
-                "or set `--data.mask_threshold 128` if the mask went through JPEG"
+                f"`--data.labels [{','.join(map(str, sorted({0, *found})[:8]))}]` if these are classes, clean the file, "
+                "or set `--data.mask_threshold 128` if the mask went through JPEG and values from 128 on are foreground"
             )
         return (raw > 0).astype(np.uint8)
     unknown = sorted(set(found) - set(labels))

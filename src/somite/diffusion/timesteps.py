@@ -33,6 +33,8 @@ class Terminal(TimestepDistribution):
     """
 
     def __init__(self, rate: float = 0.5) -> None:
+        if not 0 <= rate <= 1:
+            raise InputError(f"the share of examples at T-1 lies in [0, 1], got {rate}; set --method.timesteps.rate 0.5")
         self.rate = rate
 
     def draw(self, count: int, total: int, device: torch.device) -> Tensor:

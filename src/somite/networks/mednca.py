@@ -53,7 +53,7 @@ class MedNCA(Network):
         if image.shape[1] != self.image_channels or image.ndim != 2 + self.dims:
             raise InputError(
                 f"this network takes images of {self.image_channels} channels in {self.dims}D, got {tuple(image.shape)}; "
-                "set --data.channels or --method.network.image_channels"
+                "set --data.preprocess.channels or --method.network.image_channels"
             )
         size = [-(-n // self.scale) for n in image.shape[2:]]
         small = F.interpolate(image, size=size, mode={2: "bilinear", 3: "trilinear"}[self.dims], align_corners=False)

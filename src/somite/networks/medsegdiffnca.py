@@ -34,7 +34,7 @@ class MedSegDiffNCA(Network):
     time_scale: t is given to the cells as t / time_scale; 1 is the official raw t.
     position: one ramp from corner to corner, its mean over the axes; False leaves the channel free.
     downsample: "bilinear" reads the central 2x2 pixels of each 4x4 block, as the official code does; "area" reads all.
-    checkpointing: less memory in training for a quarter more time (see nn.automaton).
+    checkpointing: less memory in training for a fifth more time (see nn.automaton).
     firing: which cells act at inference (`Stochastic`, `Expected`); training is always stochastic.
     """
 

@@ -10,7 +10,7 @@ with u = s, or u = s + attention(s). Kalkhof et al. 2023 (Med-NCA, arXiv 2302.03
 Three forms of the same update, equal to rounding:
 - dense, with gradient, one checkpoint an update (only the cells are kept, the rest is recomputed);
 - fired cells only, without gradient: where the rule is local, a cell that does not act need not think, so its
-  neighbourhood is gathered for the acting cells alone, a few thousand at a time. Half the work and a fraction of the memory;
+  neighbourhood is gathered for the acting cells alone, a thousand at a time. Half the work and a fraction of the memory;
 - mean field (`Expected`): every cell acts by its expected share, one deterministic pass.
 """
 
@@ -65,7 +65,7 @@ class Replay(Firing):
 class Automaton(nn.Module):
     """The rule and its repetition. `pinned` leading channels are never changed; `arithmetic` is the precision of the
     matrix products at inference, while the cells stay in float32. `checkpointing` keeps only the cells of each update for
-    the backward pass and computes the rest again: a quarter slower, and memory that hardly grows with the updates.
+    the backward pass and computes the rest again: a fifth slower, and memory that hardly grows with the updates.
     """
 
     def __init__(

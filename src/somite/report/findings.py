@@ -1,7 +1,6 @@
 """What is known of a run: the files that training and evaluation left, read once for the report and the model card."""
 
 import inspect
-import json
 import re
 import sys
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..evaluation import read_rows
+from ..files import read_json
 from ..pipeline import Run
 from ..tasks.task import Row
 
@@ -39,7 +39,7 @@ def evaluation(run: Path, folder: Path) -> Evaluation:
     if missing:
         raise InputError(f"{folder} holds no evaluation ({' and '.join(missing)} missing); run `somite evaluate {run}` first")
     return Evaluation(
-        json.loads((folder / "metrics.json").read_text(encoding="utf-8")),
+        read_json(folder / "metrics.json"),
         read_rows(folder / "rows.csv"),
         *(read_rows(path) if path.is_file() else [] for path in (folder / "reliability.csv", folder / "curves.csv")),
     )
@@ -55,7 +55,7 @@ def history(run: Path) -> History:
 
 
 def optional(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return read_json(path) if path.is_file() else {}
 
 
 def title(run: Run, environment: dict[str, Any]) -> str:

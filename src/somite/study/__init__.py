@@ -7,7 +7,7 @@ from ..environment import environment
 from ..evaluation import write_rows
 from . import fair_trial, verdict
 from .engines import Engine
-from .jobs import collect, work
+from .jobs import collect, done, work
 
 
 def fair_trial_study(
@@ -22,7 +22,7 @@ def fair_trial_study(
 ) -> str:
     """Run what is left of the grid, then write rows.csv and verdict.md into `out`. Returns the claims with their verdicts."""
     grid = fair_trial.jobs(data, out, budget, seeds, only, threads)
-    left = [job for job in grid if not job.rows.exists()]
+    left = [job for job in grid if not done(job)]
     say(f"{len(grid)} jobs, {len(grid) - len(left)} done already")
     for count, rows in enumerate(engine.run(work, left), 1):
         say(f"{count} of {len(left)}: {rows.parent.name}")

@@ -1,7 +1,7 @@
 """The fair trial of arXiv 2403.14440: the same networks as diffusion, feed-forward and one-step, on the same data and budget.
 
-{EnsemDiff, SegDiff, MedSegDiff, MedSegDiffNCA} x {diffusion, feed-forward, one-step} and the baselines nnU-Net (MONAI's
-DynUNet) and SegFormer, times seeds; each evaluated with one and with K members, raw and temperature-scaled.
+{EnsemDiff, SegDiff, MedSegDiff, MedSegDiffNCA} x {diffusion, feed-forward, one-step} and the baselines DynUNet (nnU-Net's
+network) and SegFormer, times seeds; each evaluated with one and with K members, raw and temperature-scaled.
 
 - diffusion: noise prediction, all timesteps alike, several reverse steps: how the published networks are trained.
 - one-step: logits of the mask, half of the examples at T-1, one reverse step.
@@ -27,7 +27,7 @@ NETWORKS = {
     "MedSegDiff": "medsegdiff/small",
     "MedSegDiffNCA": "medsegdiffnca/one-step",
 }
-BASELINES = {"nnU-Net": "dynunet/images", "SegFormer": "segformer/images"}
+BASELINES = {"DynUNet": "dynunet/images", "SegFormer": "segformer/images"}
 METHODS = ("diffusion", "feed-forward", "one-step")
 AUXILIARY = ("rgb", "cal")  # loss terms that belong to a network, whatever the method
 
@@ -60,7 +60,7 @@ BUDGETS = {
             "SegDiff": TINY_UNET,
             "MedSegDiff": {"mults": [1, 1], "res_blocks": 1, "attention": [2], "heads": 2},
             "MedSegDiffNCA": {"channels": 12, "hidden": 16, "updates": 3, "checkpointing": False},
-            "nnU-Net": {"channels": [8, 16, 32], "deep_heads": 1},
+            "DynUNet": {"channels": [8, 16, 32], "deep_heads": 1},
         },
     ),
     "cpu": Budget(
@@ -70,7 +70,7 @@ BUDGETS = {
         members=5,
         reverse_steps=10,
         seeds=3,
-        networks={"MedSegDiffNCA": SMALL_NCA, "nnU-Net": {"channels": [16, 32, 64, 128], "deep_heads": 1}},
+        networks={"MedSegDiffNCA": SMALL_NCA, "DynUNet": {"channels": [16, 32, 64, 128], "deep_heads": 1}},
     ),
     "paper": Budget(steps=100_000, batch=8, size=256, members=10, reverse_steps=50, seeds=3, networks={}),
 }

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from .. import pipeline
+from ..errors import InputError
 from ..evaluation import Row, read_rows, write_rows
 from ..files import write_text
 from ..pipeline import Run
@@ -37,7 +38,7 @@ class Job:
 
 def work(job: Job) -> Path:
     """Train and evaluate one job; returns its rows' file, which is written last and whole. Done jobs return at once."""
-    if job.rows.exists():
+    if done(job):
         return job.rows
     torch.set_num_threads(job.threads)
     source = job.folder / "job.yaml"
@@ -48,6 +49,14 @@ def work(job: Job) -> Path:
     rows = [{**keys, **row} for row in evaluated(run, sorted(job.members))]
     write_rows(job.rows, rows)
     return job.rows
+
+
+def done(job: Job) -> bool:
+    """Whether this very job has been done. Raises InputError where its folder holds another one's rows."""
+    source = job.folder / "job.yaml"
+    if source.exists() and source.read_text(encoding="utf-8") != job.recipe:
+        raise InputError(f"{job.folder} holds a job of another study (data, budget or version differ); choose another --out")
+    return job.rows.exists()
 
 
 def collect(jobs: Sequence[Job]) -> list[Row]:

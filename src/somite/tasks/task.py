@@ -43,6 +43,7 @@ class Glimpse:
 class Task(ABC):
     members: int
     fusion: Fusion
+    tolerance: float  # of boundary metrics, in mm for volumes and pixels for images
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:

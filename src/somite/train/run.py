@@ -1,6 +1,5 @@
 """One training run: a folder that explains itself, and that the same command goes on with."""
 
-import json
 import logging
 import warnings
 from pathlib import Path
@@ -20,7 +19,7 @@ from ..data.dataset import Data
 from ..data.digest import digest, summary
 from ..environment import environment
 from ..errors import InputError
-from ..files import write_json, write_text
+from ..files import read_json, write_json, write_text
 from ..recipe import Recipe, build, dump
 from ..rng import derive
 from ..types import Sample
@@ -32,7 +31,7 @@ from .progress import Line
 
 LAST = "checkpoints/last.ckpt"
 # What may differ when a run is resumed: none of it changes the weights.
-FREE = ("training.workers", "training.checkpoint", "training.lightning", "task", "data.cache_gb")
+FREE = ("training.workers", "training.checkpoint", "data.cache_gb")
 
 
 def train(config: Namespace, out: Path, name: str = "") -> None:
@@ -42,7 +41,7 @@ def train(config: Namespace, out: Path, name: str = "") -> None:
     """
     refuse_another(config, out)
     if finished(out):
-        say(f"{out} is trained already ({json.loads((out / 'training.json').read_text())['steps']} steps); nothing to do")
+        say(f"{out} is trained already ({read_json(out / 'training.json')['steps']} steps); nothing to do")
         return
     torch.manual_seed(derive("weights", config.training.seed))
     recipe = build(config)
@@ -103,8 +102,9 @@ def check(recipe: Recipe) -> None:
             f"--method.codec somite.diffusion.codec.OneHot --method.codec.classes {len(labels)} --method.network.mask_channels {len(labels)}"
         )
     recipe.method.take(recipe.method.steps)  # the first validation, long after, would be the first to sample
-    train, _ = recipe.data.cases("train"), recipe.data.cases("val")
-    if not any(bool(recipe.data.loaded(case)[1].any()) for case in train):
+    train, val = recipe.data.cases("train"), recipe.data.cases("val")
+    foreground = [bool(recipe.data.loaded(case)[1].any()) for case in [*train, *val]]  # every file is read once, before anything is written
+    if not any(foreground[: len(train)]):
         raise InputError(
             f"{recipe.data.path}: none of the {len(train)} training masks has any foreground; check that the masks are the right files"
         )
