@@ -181,4 +181,4 @@ def test_an_interruption_says_how_to_go_on(monkeypatch, capsys):
 
     monkeypatch.setitem(commands.COMMANDS, "recipes", stop)
     assert main(["recipes"]) == 130
-    assert "goes on" in capsys.readouterr().err
+    assert "go on from where they were" in capsys.readouterr().err

@@ -12,6 +12,7 @@ from torchmetrics.functional.classification import binary_calibration_error
 
 import somite
 from runs import tiny
+from somite.cli import main
 from somite.data.images import read_labels, write_png
 from somite.data.nifti import read_labels as read_volume_labels
 from somite.data.phantoms import write_phantoms
@@ -225,3 +226,34 @@ def test_volumes_are_measured_in_mm(tmp_path, dims):
     assert apart != unit
     nsd = compute_surface_dice(mask, truth, [2.0], include_background=True, spacing=[1.0, 1.0, 2.0])
     assert float(row["nsd"]) == pytest.approx(float(nsd), rel=1e-4)
+
+
+def test_every_labelled_case_can_be_evaluated_and_other_data_need_a_folder_of_their_own(first, tmp_path, capsys):
+    run = first[0].path
+    other = write_phantoms(tmp_path / "other", 7, (32, 32))
+    before = (run / "rows.csv").read_bytes()
+    assert main(["evaluate", str(run), "--data", str(other)]) == 2
+    assert "--out" in capsys.readouterr().err
+    assert (
+        main(
+            [
+                "evaluate",
+                str(run),
+                "--data",
+                str(other),
+                "--split",
+                "all",
+                "--out",
+                str(tmp_path / "out"),
+                "--members",
+                "1",
+                "--tolerance",
+                "3",
+            ]
+        )
+        == 0
+    )
+    summary = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert summary["metrics"]["dice"]["cases"] == 7
+    assert (summary["root"], summary["tolerance"]) == (str(other), 3)
+    assert (run / "rows.csv").read_bytes() == before

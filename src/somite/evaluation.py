@@ -179,10 +179,10 @@ def line(name: str, found: dict[str, Any]) -> str:
 
 def comparison(first: Path, second: Path) -> tuple[list[Row], str]:
     """The rows of `compare` and the same as text."""
+    rows = compare(first, second)
     ours, theirs = (read_json(run / "metrics.json") for run in (first, second))
     if ours["tolerance"] != theirs["tolerance"] or ours["data"]["digest"] != theirs["data"]["digest"]:
         raise InputError(f"{first} and {second} were evaluated on other cases or with another NSD tolerance; evaluate both in the same way")
-    rows = compare(first, second)
     lines = [f"{first} minus {second}, {rows[0]['cases']} shared cases; mean difference [95 % interval], p (Holm)"]
     lines += [f"{line(row['metric'], row)}   p = {row['p_holm']:.3g}" for row in rows]
     return rows, "\n".join(lines)
