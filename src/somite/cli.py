@@ -183,6 +183,8 @@ def run(argv: list[str]) -> int:
     elif overrides and options.command != "train":
         raise InputError(f"unknown option {overrides[0]}; somite {options.command} --help lists those that there are")
     else:
+        if options.command == "demo":  # cells this small are no work to share; the other core prepares the images
+            os.environ.setdefault("OMP_NUM_THREADS", "1")
         from .commands import COMMANDS
 
         options.overrides = overrides

@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
 from .data.sources import NUCLEI
 from .evaluation import evaluate, table
 from .pipeline import load
@@ -21,7 +19,6 @@ def demo(out: Path, seed: int, progress: Callable) -> None:
     """Train, segment the test images with an ensemble in one reverse step, evaluate, report; resumes where it was stopped."""
     report = out / "report.html"
     print(f"somite demo: nuclei in microscopy images, {NUCLEI}")
-    torch.set_num_threads(1)  # cells this small are no work to share; the other core prepares the images
     train(parse(path_of(RECIPE), [f"--training.seed={seed}", "--training.workers=1"]), out, RECIPE)
     if report.exists():
         print(f"all is done already; delete {out} to start afresh\nreport: {report.resolve()}")
