@@ -58,9 +58,9 @@ def write_json(path: str | Path, value: object) -> None:
 def read_json(path: str | Path) -> Any:  # noqa: ANN401 - JSON
     """Raises InputError where the file is no JSON."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as JSON ({error}); restore it from a copy, or delete it and make it again") from error
+        raise InputError(f"{path} is not valid JSON ({error}): mend it or remove it") from error
 
 
 def sha256(path: str | Path) -> str:

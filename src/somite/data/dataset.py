@@ -9,9 +9,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..errors import InputError
+from ..files import read_json
 from ..types import Sample
 from .augment import Augmentation
-from .listing import check_splits, read_json
+from .listing import check_splits
 from .preprocess import Preprocess
 from .raters import folder_of, raters_of
 from .record import Case, Record, read

@@ -1,7 +1,6 @@
 """What the layouts of data sets have in common: files by name, channels in order, tables, lists of ids."""
 
 import csv
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,13 +43,6 @@ def in_order(name: str, parts: Mapping[int, Path], channels: int) -> tuple[Path,
             "were wanted: add the missing files (_0000, _0001 ...)"
         )
     return tuple(parts[channel] for channel in range(channels))
-
-
-def read_json(path: Path) -> object:
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except (ValueError, OSError) as error:
-        raise InputError(f"{path} is not valid JSON ({error}): mend it or remove it") from error
 
 
 def check_splits(path: Path, splits: Mapping[str, Sequence[str]], cases: Mapping[str, Case]) -> None:

@@ -8,7 +8,8 @@ import re
 from pathlib import Path
 
 from ..errors import InputError
-from .listing import Source, by_stem, check_splits, in_order, listing, read_json
+from ..files import read_json
+from .listing import Source, by_stem, check_splits, in_order, listing
 from .record import Case
 
 _CHANNEL = re.compile(r"(.+)_(\d{4})$")

@@ -12,8 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..errors import InputError
+from ..files import read_json
 from . import nnunet
-from .listing import NO_IMAGES, Source, by_stem, check_splits, in_order, listing, read_json, rows
+from .listing import NO_IMAGES, Source, by_stem, check_splits, in_order, listing, rows
 from .record import SUFFIXES, Case, stem, suffix_of
 
 NUCLEI = Path(__file__).with_name("nuclei")  # the bundled demonstration set
