@@ -20,10 +20,9 @@ import numpy as np
 import yaml
 
 from ..data.dataset import Data
-from ..data.listing import read_json
 from ..data.record import Record
 from ..errors import InputError
-from ..files import write_text
+from ..files import read_json, write_text
 
 BUDGET = {2: 12 * 512**2, 3: 2 * 128**3}  # voxels of a batch
 EXAMPLES = {2: 12, 3: 2}  # a patch may have this part of the budget
