@@ -122,6 +122,22 @@ def test_evaluating_other_data(run, tmp_path, capsys):
     assert len((tmp_path / "scores" / "rows.csv").read_text().splitlines()) == 2
 
 
+def test_steps_placed_by_the_benefit(root, run, tmp_path, capsys):
+    (tmp_path / "benefit.csv").write_text("t,benefit\n0,0\n400,1\n999,0\n")
+    line = ["evaluate", str(run), "--members", "1", "--out", str(tmp_path / "out"), "--benefit", str(tmp_path / "benefit.csv")]
+    assert main([*line, "--steps", "3"]) == 0, capsys.readouterr().err
+    told = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert told["steps"] == len(told["timesteps"]) == 3
+    assert told["timesteps"][0] == 999
+    assert main([*line[:-1], str(tmp_path / "nowhere.csv")]) == 2
+    assert "nowhere.csv" in capsys.readouterr().err
+
+
+def test_an_answer_that_the_network_does_not_have(root, run, tmp_path, capsys):
+    assert main(["predict", str(run), *images(root, 0), "--out", str(tmp_path / "out"), "--readout", "cal"]) == 2
+    assert "no map 'cal' to read (it has: rgb)" in capsys.readouterr().err
+
+
 def test_recipes_are_listed(capsys):
     assert main(["recipes"]) == 0
     listed = capsys.readouterr().out

@@ -32,7 +32,7 @@ def calibrate(run: Run, seed: int = 0, progress: Callable[[Iterable], Iterable] 
 def settings(run: Run) -> dict[str, object]:
     """What a temperature holds for."""
     weights = sha256(run.path / "weights.safetensors")
-    return {"members": run.recipe.task.members, "steps": run.method.steps, "arithmetic": run.arithmetic, "weights": weights}
+    return {"members": run.recipe.task.members, **run.sampling, "weights": weights}
 
 
 def apply(run: Run) -> None:

@@ -138,6 +138,8 @@ def inference(command: argparse.ArgumentParser) -> None:
     command.add_argument("run", type=Path, help="a run folder")
     command.add_argument("--members", type=int, help="ensemble size (default: the recipe's)")
     command.add_argument("--steps", type=int, help="reverse steps (default: the recipe's)")
+    command.add_argument("--benefit", type=Path, metavar="CSV", help="place the steps by the benefit.csv of `analyse timesteps`")
+    command.add_argument("--readout", choices=["sample", "cal", "fused"], help="which answer of MedSegDiff counts")
     command.add_argument("--seed", type=int, default=0, help="results are a function of (seed, case); default 0")
     command.add_argument("--firing", choices=["stochastic", "expected"], help="cellular automata: random cells, or their mean field")
     command.add_argument("--precision", choices=["32", "bf16"], default="32", help="arithmetic of cellular automata")

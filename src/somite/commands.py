@@ -65,10 +65,10 @@ def predict(options: Namespace) -> None:
         "run": str(options.run.resolve()),
         "weights": sha256(options.run / "weights.safetensors"),
         "members": members,
-        "steps": opened.method.steps,
         "seed": options.seed,
         "firing": options.firing,
         "precision": options.precision,
+        **opened.sampling,
         "calibrated": sha256(calibration.path_of(options.run)) if options.calibrated else False,
         "save": sorted(kinds),
     }
@@ -190,8 +190,12 @@ def open_run(options: Namespace) -> Run:
         if options.members < 1:
             raise InputError(f"--members {options.members}: an ensemble has at least one member")
         opened.recipe.task.members = options.members
-    if options.steps is not None:
+    if options.benefit:
+        opened.place(options.benefit, options.steps or opened.method.steps)
+    elif options.steps is not None:
         opened.take(options.steps)
+    if options.readout:
+        opened.read(options.readout)
     if options.firing:
         opened.fire(FIRINGS[options.firing]())
     if options.precision == "bf16":

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +11,8 @@ from safetensors.torch import load_file
 
 from .data.record import Case, Record, stem
 from .diffusion.methods import Method
+from .diffusion.readout import READOUTS
+from .diffusion.timesteps import benefit_knots
 from .errors import InputError
 from .nn.automaton import Automaton, Expected, Firing, Stochastic
 from .predict.ensemble import Result
@@ -54,6 +57,20 @@ class Run:
     def take(self, steps: int) -> None:
         """Sample with another number of reverse steps."""
         self.recipe.method.take(steps)
+
+    def read(self, readout: str) -> None:
+        """Which answer of the network counts: "sample", or MedSegDiff's "cal" or "fused"."""
+        self.recipe.method.readout = READOUTS[readout]()
+
+    def place(self, benefit: str | Path, steps: int) -> None:
+        """Sample at `steps` timesteps, placed by the benefit of the image that `somite analyse timesteps` measured."""
+        self.method.place(benefit_knots(benefit), steps)
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """What an answer depends on beside weights, members and seed."""
+        told = {"steps": self.method.steps, "readout": type(self.method.readout).__name__, "arithmetic": self.arithmetic}
+        return told if self.method.placed is None else {**told, "timesteps": self.method.placed}
 
     def fire(self, firing: Firing) -> None:
         """How the cells of an automaton act at inference. Raises InputError for networks without cells."""

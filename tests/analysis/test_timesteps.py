@@ -17,7 +17,6 @@ from somite.analysis import timesteps
 from somite.analysis.commands import analyse_timesteps
 from somite.analysis.curves import grid
 from somite.analysis.oracles import Pixels, information, pixel_mmse, with_image
-from somite.analysis.schedule_by_benefit import steps_by_benefit
 from somite.analysis.timesteps import BLANK, IMAGE, SHUFFLED, Measured, losses, partners
 from somite.data.phantoms import write_phantoms
 from somite.data.record import Case
@@ -26,7 +25,7 @@ from somite.diffusion.methods import Diffusion
 from somite.diffusion.samplers import DDIM
 from somite.diffusion.schedule import linear
 from somite.diffusion.terms import Clean, Noise
-from somite.diffusion.timesteps import ByBenefit, benefit_knots
+from somite.diffusion.timesteps import ByBenefit, benefit_knots, steps_by_benefit
 from somite.errors import InputError
 from somite.evaluation import read_rows
 from somite.rng import seeded
@@ -305,24 +304,24 @@ def test_benefit_files_that_cannot_serve(tmp_path):
 
 def test_steps_stand_at_equal_quantiles_of_the_benefit():
     u = np.array([math.log(S.snr(t)) for t in range(1000)])
-    flat = steps_by_benefit([0, 999], [1, 1], S, 5)  # constant over log-SNR: equal steps there
+    flat = steps_by_benefit(([0, 999], [1, 1]), S, 5)  # constant over log-SNR: equal steps there
     assert flat[0] == 999
     assert u[flat] == pytest.approx(np.linspace(u[999], u[0], 6)[:5], abs=0.2)
-    narrow = steps_by_benefit([0, 399, 400, 500, 501, 999], [0, 0, 1, 1, 0, 0], S, 4)
+    narrow = steps_by_benefit(([0, 399, 400, 500, 501, 999], [0, 0, 1, 1, 0, 0]), S, 4)
     assert narrow[0] == 999
     inner = u[narrow[1:]]
     assert inner == pytest.approx(u[500] + (u[400] - u[500]) * np.array([0.25, 0.5, 0.75]), abs=0.03)
-    assert steps_by_benefit([0, 999], [1, 1], S, 1) == [999]
-    spike = steps_by_benefit([0, 299, 300, 301, 999], [0, 0, 1, 0, 0], S, 8)
+    assert steps_by_benefit(([0, 999], [1, 1]), S, 1) == [999]
+    spike = steps_by_benefit(([0, 299, 300, 301, 999], [0, 0, 1, 0, 0]), S, 8)
     assert spike[0] == 999
     assert sorted(set(spike), reverse=True) == spike
     assert len(spike) == 8
-    assert steps_by_benefit([0, 19], [1, 0], linear(50), 50) == list(range(49, -1, -1))
-    assert steps_by_benefit([0, 99], [1, 1], linear(100, zero_snr=True), 3)[0] == 99
+    assert steps_by_benefit(([0, 19], [1, 0]), linear(50), 50) == list(range(49, -1, -1))
+    assert steps_by_benefit(([0, 99], [1, 1]), linear(100, zero_snr=True), 3)[0] == 99
     with pytest.raises(InputError, match="shows no benefit at any timestep"):
-        steps_by_benefit([0, 999], [0, -1], S, 3)
+        steps_by_benefit(([0, 999], [0, -1]), S, 3)
     with pytest.raises(InputError, match="choose 1 to 1000"):
-        steps_by_benefit([0, 999], [1, 1], S, 1001)
+        steps_by_benefit(([0, 999], [1, 1]), S, 1001)
 
 
 def test_the_blank_image_is_the_mean_of_each_channel():

@@ -13,7 +13,7 @@ from monai.networks.nets import DynUNet as MonaiDynUNet
 
 import somite
 from somite.baselines.normalise import Standard
-from somite.baselines.plan import Fingerprint, Intensity, fingerprint, plan, plan_recipe, recipe, target_spacing, topology
+from somite.baselines.plan import Fingerprint, Intensity, fingerprint, plan, plan_recipe, recipe, supervision, target_spacing, topology
 from somite.data.phantoms import write_phantoms
 from somite.errors import InputError
 from somite.evaluation import evaluate
@@ -33,7 +33,7 @@ def test_images_of_256_get_nnunets_seven_levels():
     assert made.strides == ((1, 1),) + ((2, 2),) * 6
     assert made.kernels == ((3, 3),) * 7
     assert made.batch == 48  # 12 x 512^2 voxels
-    assert made.supervision * (1 + 1 / 2 + 1 / 4 + 1 / 8 + 1 / 16) == pytest.approx(1)
+    assert supervision(made.levels) * (1 + 1 / 2 + 1 / 4 + 1 / 8 + 1 / 16) == pytest.approx(1)
     with torch.device("meta"):
         ours = DynUNet(**made.network(3, 2))
         theirs = MonaiDynUNet(2, 3, 2, [3] * 7, [1] + [2] * 6, [2] * 6, filters=made.features, deep_supervision=True, deep_supr_num=5)

@@ -95,6 +95,36 @@ def test_ancestral_equals_diffusers(ours, theirs, clip, steps):
     torch.testing.assert_close(torch.stack(found), torch.stack(walk), rtol=1e-7, atol=1e-7)
 
 
+@pytest.mark.usefixtures("_double")
+def test_placed_timesteps_are_walked_as_diffusers_walks_them():
+    at = [999, 640, 610, 25, 0]
+    reference = doubled(DDPMScheduler(1000, variance_type="fixed_small", clip_sample=True))
+    reference.set_timesteps(timesteps=at)
+    x = y = torch.randn(2, 1, 4, 4)
+    torch.manual_seed(1)
+    for t in reference.timesteps:
+        y = reference.step(noise(y, int(t)), t, y).prev_sample
+    sampler = Ancestral(50)
+    sampler.place(at)
+    torch.manual_seed(1)
+    found = list(sampler.trajectory(denoiser(linear()), linear(), x))
+    assert [step.t for step in found] == [*at, -1]
+    torch.testing.assert_close(found[-1].x, y, rtol=1e-7, atol=1e-7)
+
+
+@pytest.mark.parametrize("at", [[999, 5, 5], [999, 5, 7], [999, -1], []])
+def test_timesteps_that_do_not_decrease_are_not_placed(at):
+    with pytest.raises(InputError, match="decreasing timesteps"):
+        DDIM().place(at)
+
+
+def test_placed_timesteps_start_at_the_end_of_the_schedule():
+    sampler = DDIM()
+    sampler.place([998, 5])
+    with pytest.raises(InputError, match="T-1 = 999"):
+        list(sampler.trajectory(denoiser(linear()), linear(), torch.randn(1, 1, 4, 4)))
+
+
 @pytest.mark.parametrize("schedule", [linear(), scaled_linear(), cosine(), linear(zero_snr=True)])
 def test_ddim_converges_at_first_order_on_a_gaussian(schedule):
     """The probability flow maps a N(0, 1) quantile z at T to the same quantile of the target."""

@@ -12,11 +12,12 @@ from published import data, filled
 from somite import rng
 from somite.diffusion.codec import Signed, Unit
 from somite.diffusion.methods import Diffusion
+from somite.diffusion.readout import fused
 from somite.diffusion.samplers import DDIM, Ancestral
 from somite.diffusion.schedule import linear
 from somite.diffusion.terms import Aux, Noise, Variational
 from somite.networks.ensemdiff import EnsemDiff
-from somite.networks.medsegdiff import FFParser, MedSegDiff, MedSegDiffV1, fused
+from somite.networks.medsegdiff import FFParser, MedSegDiff, MedSegDiffV1
 from somite.networks.segdiff import SegDiff
 
 REFERENCE = Path(__file__).parents[1] / "reference" / "unet"

@@ -20,7 +20,7 @@ from somite.study import fair_trial_study
 from somite.study.engines import Pool, Ray, Submitit
 from somite.study.fair_trial import BUDGETS, jobs
 from somite.study.jobs import collect, work
-from somite.study.verdict import claims, mean, picked, table
+from somite.study.verdict import at_equal_cost, claims, mean, picked, seed_spread, table
 from victims import killed_once
 
 CELLS = ["MedSegDiffNCA/one-step", "MedSegDiffNCA/feed-forward"]
@@ -33,7 +33,7 @@ def root(tmp_path_factory):
 
 def test_the_grid_is_every_network_by_every_method_and_the_baselines(root, tmp_path):
     grid = jobs(str(root), tmp_path, "cpu")
-    assert len(grid) == (4 * 3 + 2) * 3
+    assert len(grid) == (4 * 3 + 3) * 3
     assert len({job.folder for job in grid}) == len(grid)
 
 
@@ -45,8 +45,14 @@ def test_every_cell_is_a_recipe_and_twins_share_their_network(root, tmp_path, bu
         assert methods[0]["init_args"]["network"] == methods[1]["init_args"]["network"] == methods[2]["init_args"]["network"]
         assert [m["class_path"].rsplit(".", 1)[1] for m in methods] == ["Diffusion", "FeedForward", "Diffusion"]
         assert "schedule" not in methods[1]["init_args"]
+    own = trees.pop("nnu-net-feed-forward-0")  # its intensities, augmentation and optimiser are its own
     shared = [{key: tree[key] for key in ("data", "task")} | {"steps": tree["training"]["steps"]} for tree in trees.values()]
     assert all(part == shared[0] for part in shared)
+    assert own["task"] == shared[0]["task"]
+    assert own["data"]["root"] == shared[0]["data"]["root"]
+    assert own["data"]["preprocess"]["size"] == shared[0]["data"]["preprocess"]["size"]
+    assert (own["training"]["steps"], own["training"]["optimizer"]) == (shared[0]["steps"], "sgd")
+    trees["nnu-net"] = own
     for name, tree in trees.items():
         if budget == "smoke":
             path = tmp_path / f"{name}.yaml"
@@ -112,9 +118,9 @@ def test_submitit_runs_the_same_jobs(root, tmp_path):
     assert list(Submitit(tmp_path / "slurm", "local").run(work, [job])) == [job.rows]
 
 
-def fake(network, method, members, scaling, ece, dice, seed=0):
+def fake(network, method, members, scaling, ece, dice, seed=0, steps=1):
     """Rows whose ECE and Dice are given case by case."""
-    told = {"network": network, "method": method, "members": members, "evaluations": members, "scaling": scaling, "seed": seed}
+    told = {"network": network, "method": method, "members": members, "evaluations": members * steps, "scaling": scaling, "seed": seed}
     return [
         {**told, "case": f"c{i}", "group": f"g{i // 2}", "ece": e, "dice": d, "ece_foreground": e, "nll": e}
         for i, (e, d) in enumerate(zip(ece, dice, strict=True))
@@ -137,6 +143,60 @@ def test_claims_follow_from_paired_differences():
     assert raw.difference.mean == pytest.approx(-0.195, abs=0.01)
     few = [replace(raw, difference=replace(raw.difference, low=float("nan")))]
     assert few[0].verdict.startswith("undecided")
+
+
+def curve(network, losses, seed=0):
+    """Rows of (case, t): losses (cases, timesteps)."""
+    return [
+        {"network": network, "method": "diffusion", "seed": seed, "case": f"c{i}", "group": f"g{i}", "t": t, "loss_eps": loss}
+        for i, row in enumerate(losses)
+        for t, loss in enumerate(row)
+    ]
+
+
+def test_a_loss_with_a_peak_inside_is_told_from_one_without():
+    noise = 0.01 * np.random.default_rng(0).standard_normal((30, 5))
+    rows = [
+        *curve("SegDiff", noise + np.array([0.1, 0.3, 0.5, 0.2, 0.05])),
+        *curve("EnsemDiff", noise + np.array([0.9, 0.5, 0.3, 0.2, 0.1])),
+    ]
+    verdicts = {claim.text.split(":")[0]: claim for claim in claims([], rows)}
+    assert verdicts["SegDiff"].verdict == "holds"
+    assert verdicts["SegDiff"].difference.mean == pytest.approx(0.4, abs=0.01)
+    assert verdicts["EnsemDiff"].verdict == "does not hold"
+
+
+def test_at_equal_cost_as_many_members_as_steps():
+    rng = np.random.default_rng(0)
+    base = rng.random(40)
+    rows = [
+        *fake("SegDiff", "diffusion", 1, "raw", base, base, steps=10),
+        *fake("SegDiff", "one-step", 1, "raw", base, base),
+        *fake("SegDiff", "one-step", 10, "raw", base - 0.1 + 0.01 * rng.random(40), base + 0.1 * rng.standard_normal(40)),
+    ]
+    dice, ece = at_equal_cost(rows)
+    assert (dice.verdict, ece.verdict) == ("undecided", "holds")
+    raw = [stats.wilcoxon(value.reshape(20, 2).mean(1)).pvalue for value in (differences(rows, "dice"), differences(rows, "ece"))]
+    assert [dice.adjusted, ece.adjusted] == pytest.approx(stats_holm(raw))
+
+
+def differences(rows, metric):
+    cells = {(r["method"], r["members"], r["case"]): r[metric] for r in rows}
+    return np.array([cells["one-step", 10, f"c{i}"] - cells["diffusion", 1, f"c{i}"] for i in range(40)])
+
+
+def stats_holm(p):
+    """Two p-values: the smaller is doubled, the other at least that (Holm 1979)."""
+    low = min(1, 2 * min(p))
+    return [low if value == min(p) else max(low, value) for value in p]
+
+
+def test_the_spread_over_seeds_is_that_of_their_means():
+    rng = np.random.default_rng(0)
+    each = rng.random((3, 30))
+    rows = [row for seed in range(3) for row in fake("SegDiff", "diffusion", 5, "raw", each[seed], each[seed], seed)]
+    assert seed_spread(rows, "dice") == pytest.approx(each.mean(1).std(ddof=1))
+    assert f"| {each.mean(1).std(ddof=1):.4f} |" in table(rows)
 
 
 def test_seeds_are_averaged_before_cases_and_the_table_has_a_line_a_cell():

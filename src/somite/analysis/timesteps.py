@@ -42,7 +42,7 @@ from ..types import Sample
 from .curves import by_case, grid, log_snr, means
 from .oracles import information, pixel_mmse
 
-IMAGE, SHUFFLED, BLANK = "image", "shuffled", "blank"
+CONDITIONS = IMAGE, SHUFFLED, BLANK = "image", "shuffled", "blank"
 
 
 class Measured:
@@ -102,6 +102,7 @@ def losses(
     seed: int = 0,
     batch: int = 10,
     progress=iter,  # noqa: ANN001
+    conditions: Sequence[str] = CONDITIONS,
 ) -> list[Row]:
     """Rows of (case, t, condition) with loss_eps and loss_x0: means over slices, draws, channels and pixels."""
     ts = grid(method.schedule, count)
@@ -110,6 +111,8 @@ def losses(
         case, sample = measured.cases[index], measured.sample(index)
         pairs = [(row, draw) for draw in range(draws) for row in range(len(sample["image"]))]
         for condition, image in measured.images(index).items():
+            if condition not in conditions:
+                continue
             target, cond = measured.task.split({**sample, "image": image})
             total = {t: 0.0 for t in ts}
             for at in range(0, len(pairs), batch):

@@ -105,10 +105,10 @@ class Plan:
             given |= {"strides": [list(s) for s in self.strides], "kernels": [list(k) for k in self.kernels]}
         return given
 
-    @property
-    def supervision(self) -> float:
-        """The full resolution's weight: 1/2^i of the levels, the lowest left out, sum to one."""
-        return 1 / sum(0.5**level for level in range(max(self.levels - 2, 1)))
+
+def supervision(levels: int) -> float:
+    """The full resolution's weight: 1/2^i of the levels, the lowest left out, sum to one."""
+    return 1 / sum(0.5**level for level in range(max(levels - 2, 1)))
 
 
 def fingerprint(root: str | Path, labels: Sequence[int] | None = None, mask_threshold: int | None = None) -> Fingerprint:
@@ -292,7 +292,8 @@ def recipe(found: Fingerprint, made: Plan, fold: int | None) -> dict[str, Any]:
     windows = {"class_path": "somite.predict.tiling.Windows", "init_args": {"patch": list(made.patch), "network": mirrored}}
     names = {"mask": "DiceCE", "deep": "DeepSupervision"} if made.levels > 3 else {"mask": "DiceCE"}
     terms = {
-        key: {"class_path": f"somite.diffusion.terms.{name}", "init_args": {"weight": made.supervision}} for key, name in names.items()
+        key: {"class_path": f"somite.diffusion.terms.{name}", "init_args": {"weight": supervision(made.levels)}}
+        for key, name in names.items()
     }
     preprocess = {"channels": channels, "dims": made.dims, "normalise": made.normalise}
     if found.dims == 3:

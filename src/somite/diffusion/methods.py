@@ -15,16 +15,18 @@ from .. import rng
 from ..errors import InputError
 from ..types import Cond, Network, Noised, Output, Prediction, Shape, State, right
 from .codec import Codec, Signed
+from .readout import Readout, Sampled
 from .samplers import Sampler, Step
 from .schedule import Schedule
 from .terms import Term
-from .timesteps import TimestepDistribution, Uniform
+from .timesteps import Knots, TimestepDistribution, Uniform, steps_by_benefit
 
 
 class Method(nn.Module, ABC):
     network: Network
     codec: Codec
     terms: dict[str, Term]
+    readout: Readout  # which of a network's answers is the sample
 
     @abstractmethod
     def loss(self, target: Tensor, cond: Cond) -> dict[str, Tensor]:
@@ -42,6 +44,15 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def take(self, steps: int) -> None:
         """Sample with this many reverse steps from now on. Raises InputError where steps make no sense."""
+
+    @abstractmethod
+    def place(self, benefit: Knots, steps: int) -> None:
+        """Sample with `steps` reverse steps, placed where the image is worth most (`timesteps.steps_by_benefit`)."""
+
+    @property
+    @abstractmethod
+    def placed(self) -> list[int] | None:
+        """The timesteps that were placed one by one, if sampling takes them."""
 
     def total(self, pred: Prediction, ex: Noised) -> dict[str, Tensor]:
         values = {name: term(pred, ex).mean() for name, term in self.terms.items()}
@@ -65,6 +76,7 @@ class Diffusion(Method):
         codec: Codec | None = None,
         predicts: Literal["eps", "x0", "v", "logits"] = "eps",
         timesteps: TimestepDistribution | None = None,
+        readout: Readout | None = None,
     ) -> None:
         super().__init__()
         if predicts == "eps" and schedule.at(len(schedule) - 1)[0] == 0:
@@ -73,7 +85,7 @@ class Diffusion(Method):
             )
         self.network, self.schedule, self.codec = network, schedule, codec or Signed()
         self.terms, self.sampler, self.predicts = terms, sampler, predicts
-        self.timesteps = timesteps or Uniform()
+        self.timesteps, self.readout = timesteps or Uniform(), readout or Sampled()
 
     def corrupt(self, target: Tensor, t: Tensor, eps: Tensor) -> Noised:
         x0 = self.codec.encode(target)
@@ -114,7 +126,7 @@ class Diffusion(Method):
 
     def sample(self, cond: Cond, shape: Shape) -> Tensor:
         *_, last = self.trajectory(cond, shape)
-        return self.codec.decode(last.x)
+        return self.readout(last, self.codec)
 
     @property
     def steps(self) -> int:
@@ -127,13 +139,20 @@ class Diffusion(Method):
             )
         self.sampler.steps = steps
 
+    def place(self, benefit: Knots, steps: int) -> None:
+        self.sampler.place(steps_by_benefit(benefit, self.schedule, steps))
+
+    @property
+    def placed(self) -> list[int] | None:
+        return self.sampler.placed if self.sampler.placed and len(self.sampler.placed) == self.steps else None
+
 
 class FeedForward(Method):
     """The same networks with nothing to denoise: x is zero, t is 0, one evaluation, read as logits."""
 
-    def __init__(self, network: Network, terms: dict[str, Term], codec: Codec | None = None) -> None:
+    def __init__(self, network: Network, terms: dict[str, Term], codec: Codec | None = None, readout: Readout | None = None) -> None:
         super().__init__()
-        self.network, self.terms, self.codec = network, terms, codec or Signed()
+        self.network, self.terms, self.codec, self.readout = network, terms, codec or Signed(), readout or Sampled()
 
     def predict(self, cond: Cond, shape: Shape, device: torch.device) -> tuple[Prediction, Tensor, Tensor]:
         """The prediction with the x and t that stood for "nothing"."""
@@ -150,7 +169,7 @@ class FeedForward(Method):
     @torch.no_grad()
     def sample(self, cond: Cond, shape: Shape) -> Tensor:
         pred, _, _ = self.predict(cond, shape, next(self.parameters()).device)
-        return self.codec.decode(pred.x0)
+        return self.readout(Step(-1, pred.x0, pred), self.codec)
 
     @property
     def steps(self) -> int:
@@ -159,3 +178,10 @@ class FeedForward(Method):
     def take(self, steps: int) -> None:
         if steps != 1:
             raise InputError(f"--steps {steps}: a feed-forward method takes exactly one step; leave --steps out")
+
+    def place(self, benefit: Knots, steps: int) -> None:
+        raise InputError("a feed-forward method has no timesteps to place; leave --benefit out")
+
+    @property
+    def placed(self) -> list[int] | None:
+        return None

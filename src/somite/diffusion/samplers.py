@@ -7,8 +7,9 @@ t = 0, the mistake that made one-step diffusion look impossible (Garcia et al., 
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -38,6 +39,12 @@ class Sampler(ABC):
     clip: float | None
     inherit_state: bool
 
+    placed: list[int] | None = None  # timesteps chosen one by one, for samplings of as many steps
+
+    def place(self, timesteps: Sequence[int]) -> None:
+        """Step through just these timesteps from now on. Raises InputError where the sampler places its steps itself."""
+        raise InputError(f"the sampler {type(self).__name__} places its timesteps itself; use DDIM or Ancestral")
+
     @abstractmethod
     def trajectory(self, denoise: Denoise, schedule: Schedule, x: Tensor) -> Iterator[Step]:
         """Every step from standard normal noise x (b, k, *s) to the sample, which is the last step's x."""
@@ -50,14 +57,21 @@ class Stepwise(Sampler):
     """The loop, with one formula left open.
 
     spacing: "trailing" are T-1, T-1 - T/n, ...; "linspace" are n equally spaced timesteps from T-1 to 0, which is how
-    guided-diffusion and its descendants respace (Lin et al. 2024, table 2).
+    guided-diffusion and its descendants respace (Lin et al. 2024, table 2). Timesteps that were placed come before both.
     """
 
     spacing: Spacing
 
+    def place(self, timesteps: Sequence[int]) -> None:
+        if not timesteps or min(timesteps) < 0 or any(later >= earlier for earlier, later in pairwise(timesteps)):
+            raise InputError(f"sampling goes through decreasing timesteps from T-1 to 0 at the lowest, got {list(timesteps)}")
+        self.placed, self.steps = list(timesteps), len(timesteps)
+
     def timesteps(self, total: int) -> list[int]:
         """`steps` decreasing timesteps, the first of them total-1."""
         counted(self.steps, total)
+        if self.placed is not None and len(self.placed) == self.steps:
+            return self.placed
         if self.spacing == "linspace" and self.steps > 1:
             return [round(i * (total - 1) / (self.steps - 1)) for i in reversed(range(self.steps))]
         return [round(total * (1 - i / self.steps)) - 1 for i in range(self.steps)]
@@ -109,6 +123,8 @@ class DDIM(Stepwise):
     def __init__(
         self, steps: int = 50, eta: float = 0.0, clip: float | None = 1.0, inherit_state: bool = True, spacing: Spacing = "trailing"
     ) -> None:
+        if eta < 0:
+            raise InputError(f"--method.sampler.eta {eta}: 0 is deterministic, 1 is ancestral; it cannot be negative")
         self.steps, self.eta, self.clip, self.inherit_state, self.spacing = steps, eta, clip, inherit_state, spacing
 
     def step(self, pred: Prediction, x: Tensor, now: AlphaSigma, then: AlphaSigma) -> Tensor:

@@ -1,4 +1,4 @@
-"""Which timesteps are trained: t ~ p(t) over 0 .. T-1."""
+"""Which timesteps are trained: t ~ p(t) over 0 .. T-1; and which few of them sampling steps through, by the image's benefit."""
 
 import csv
 from abc import ABC, abstractmethod
@@ -10,6 +10,9 @@ from torch import Tensor
 
 from .. import rng
 from ..errors import InputError
+from .schedule import Schedule
+
+Knots = tuple[list[float], list[float]]  # increasing t, and the benefit of the image there
 
 
 class TimestepDistribution(ABC):
@@ -60,11 +63,7 @@ class ByBenefit(TimestepDistribution):
         """p(t) for t = 0 .. total-1, (total,) float64."""
         if self.knots is None:
             raise InputError(f"{self.path} is not there; `somite analyse timesteps RUN` writes it, or train with the timesteps Uniform")
-        at, benefit = self.knots
-        if at[-1] >= total:
-            raise InputError(
-                f"{self.path} was measured up to t = {at[-1]:g}, but this method has {total} timesteps; use one of the same schedule"
-            )
+        at, benefit = fitting(self.knots, total)
         height = torch.as_tensor(np.interp(np.arange(total), at, np.maximum(benefit, 0)))
         if height.sum() == 0:
             raise InputError(f"{self.path} shows no benefit of the image at any timestep; train with the timesteps Uniform")
@@ -76,8 +75,18 @@ class ByBenefit(TimestepDistribution):
         return torch.searchsorted(ends, u * ends[-1], right=True).clamp(max=total - 1)
 
 
-def benefit_knots(path: str | Path) -> tuple[list[float], list[float]]:
+def fitting(benefit: Knots, total: int) -> Knots:
+    if benefit[0][-1] >= total:
+        raise InputError(
+            f"the benefit was measured up to t = {benefit[0][-1]:g}, but this method has {total} timesteps; use one of the same schedule"
+        )
+    return benefit
+
+
+def benefit_knots(path: str | Path) -> Knots:
     """The columns t and benefit of a CSV table, by increasing t."""
+    if not Path(path).is_file():
+        raise InputError(f"{path} is not there; `somite analyse timesteps RUN` writes benefit.csv")
     try:
         with Path(path).open(newline="", encoding="utf-8") as file:
             pairs = sorted((float(row["t"]), float(row["benefit"])) for row in csv.DictReader(file))
@@ -90,3 +99,29 @@ def benefit_knots(path: str | Path) -> tuple[list[float], list[float]]:
             f"{path} should hold each timestep once, with a finite benefit; take the benefit.csv of `somite analyse timesteps`"
         )
     return [t for t, _ in pairs], [b for _, b in pairs]
+
+
+def steps_by_benefit(benefit: Knots, schedule: Schedule, steps: int) -> list[int]:
+    """`steps` decreasing timesteps, the first T-1, at equal quantiles of the cumulative benefit over log-SNR.
+
+    With B(u) = int_{u_(T-1)}^u benefit du', step i stands where B is i / steps of the whole. A benefit below
+    zero counts as zero. Steps that would coincide move to the next free timestep.
+    """
+    total = len(schedule)
+    if not 1 <= steps <= total:
+        raise InputError(f"{steps} steps asked for, but this schedule has {total} timesteps; choose 1 to {total}")
+    last = max(i for i in range(total) if schedule.snr(i) > 0)
+    known = np.arange(last, -1, -1)  # from the noisy end, u increases
+    u = np.log([schedule.snr(int(i)) for i in known])
+    height = np.maximum(np.interp(known, *fitting(benefit, total)), 0)
+    area = np.concatenate([[0.0], (np.diff(u) * (height[1:] + height[:-1]) / 2).cumsum()])
+    if area[-1] == 0:
+        raise InputError("the image shows no benefit at any timestep; place the steps equally instead")
+    rising = np.concatenate([[True], np.diff(area) > 0])
+    at = np.interp(np.arange(1, steps) / steps, area[rising] / area[-1], u[rising])
+    wanted = [total - 1, *np.rint(np.interp(at, u, known)).astype(int).tolist()]
+    out: list[int] = []
+    for i, one in enumerate(wanted):
+        highest = total - 1 if i == 0 else out[-1] - 1
+        out.append(max(min(one, highest), steps - 1 - i))
+    return out

@@ -10,7 +10,7 @@ by itself, aux["cal"], and gives features to the diffusion U-Net:
   # Repository: the bottleneck passes a convolution whose weights are drawn anew at every call; here: registered and
   # trained, 246,272 weights more, because noise is no condition. `random_projection` repeats the original.
 
-Three answers come out of one sampling, and are reported apart: the sample, the highway's map, and their fusion (`fused`).
+Three answers come out of one sampling, and are reported apart: the sample, the highway's map, and their fusion (`diffusion.readout`).
 """
 
 from collections.abc import Sequence
@@ -54,17 +54,17 @@ class Layers(nn.Module):
 class Highway(nn.Module):
     """A U-Net of five poolings on the image, with dropout on the way down."""
 
-    def __init__(self, image_channels: int, mask_channels: int, dropout: float) -> None:
+    def __init__(self, image_channels: int, mask_channels: int, dropout: float, widths: Sequence[int] = WIDTHS) -> None:
         super().__init__()
-        inputs = (image_channels, *WIDTHS)
-        self.conv_blocks_context = nn.ModuleList(Layers(a, b, b, dropout=dropout) for a, b in zip(inputs, WIDTHS, strict=False))
-        deepest = WIDTHS[-1]
+        inputs = (image_channels, *widths)
+        self.conv_blocks_context = nn.ModuleList(Layers(a, b, b, dropout=dropout) for a, b in zip(inputs, widths, strict=False))
+        deepest = widths[-1]
         self.conv_blocks_context.append(nn.Sequential(Layers(deepest, deepest, dropout=dropout), Layers(deepest, deepest, dropout=dropout)))
         self.conv_blocks_localization = nn.ModuleList()
-        for level in reversed(range(len(WIDTHS))):
-            width, after = WIDTHS[level], WIDTHS[max(level - 1, 0)]
+        for level in reversed(range(len(widths))):
+            width, after = widths[level], widths[max(level - 1, 0)]
             self.conv_blocks_localization.append(nn.Sequential(Layers(2 * width, width, dropout=0.0), Layers(width, after, dropout=0.0)))
-        self.seg_outputs = nn.ModuleList([nn.Conv2d(WIDTHS[0], mask_channels, 1, bias=False)])
+        self.seg_outputs = nn.ModuleList([nn.Conv2d(widths[0], mask_channels, 1, bias=False)])
 
     def decode(self, x: Tensor, skips: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """The map in [0, 1], and the features after each decoder level, coarsest first."""
@@ -87,7 +87,10 @@ def enlarged(x: Tensor, factor: int) -> Tensor:
 
 
 class MedSegDiff(Network):
-    """The repository's default. `channels` must be 128: the highway's anchors have 32, 32 and 64 channels."""
+    """The repository's default. `base`: width of the highway's first level; the diffusion U-Net's is four times as wide.
+
+    The highway's anchors have base, base and 2 base channels and are added to the U-Net's first features: 128 as published.
+    """
 
     def __init__(
         self,
@@ -99,11 +102,12 @@ class MedSegDiff(Network):
         highway_dropout: float = 0.5,
         image_channels: int = 3,
         learn_variance: bool = True,
+        base: int = WIDTHS[0],
     ) -> None:
         super().__init__()
         self.learn_variance = learn_variance
-        self.unet = UNet(image_channels + 1, 1 + learn_variance, 128, mults, res_blocks, attention, heads, dropout)
-        self.hwm = Highway(image_channels, 1, highway_dropout)
+        self.unet = UNet(image_channels + 1, 1 + learn_variance, 4 * base, mults, res_blocks, attention, heads, dropout)
+        self.hwm = Highway(image_channels, 1, highway_dropout, [width * base // WIDTHS[0] for width in WIDTHS])
         self.factor = max(2 ** len(WIDTHS), self.unet.factor)
 
     def encode(self, cond: Cond) -> Cond:
@@ -197,13 +201,3 @@ class FFParser(nn.Module):
 
 def split(out: Tensor, cal: Tensor, learn_variance: bool) -> Output:
     return Output(out[:, :1], var=out[:, 1:] if learn_variance else None, aux={"cal": cal})
-
-
-def fused(sample: Tensor, cal: Tensor) -> Tensor:
-    """The repository's fusion of a sample s (model space, {0, 1} masks) with the highway's map, in [0, 1].
-
-    cal + s / 4 where the two disagree (Dice of s > 0 and cal below 0.65 over the batch), else their mean, clamped.
-    """
-    mask = (sample > 0).float()
-    dice = (2 * (mask * cal).sum() + 1e-5) / (mask.sum() + cal.sum() + 1e-5)
-    return (cal + 0.25 * sample if dice < 0.65 else 0.5 * cal + 0.5 * sample).clamp(0, 1)

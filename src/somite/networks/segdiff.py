@@ -64,7 +64,7 @@ class RRDBNet(nn.Module):
 
 
 class SegDiff(Network):
-    """`rrdb_blocks`: depth of the image encoder. `cache_image` False encodes the image at every step, as the published code does."""
+    """`rrdb_blocks`, `rrdb_channels`: depth and width of the image encoder. `cache_image` False encodes the image at every step, as the published code does."""
 
     def __init__(
         self,
@@ -79,9 +79,10 @@ class SegDiff(Network):
         mask_channels: int = 1,
         cache_image: bool = True,
         dims: Literal[2, 3] = 2,
+        rrdb_channels: int = 64,
     ) -> None:
         super().__init__()
-        self.rrdb = RRDBNet(dims, image_channels, channels * mults[0], rrdb_blocks)
+        self.rrdb = RRDBNet(dims, image_channels, channels * mults[0], rrdb_blocks, rrdb_channels, rrdb_channels // 2)
         self.unet = UNet(mask_channels, mask_channels, channels, mults, res_blocks, attention, heads, dropout, dims)
         self.cache_image = cache_image
 

@@ -7,7 +7,7 @@ from ..environment import environment
 from ..evaluation import write_rows
 from . import fair_trial, verdict
 from .engines import Engine
-from .jobs import collect, done, work
+from .jobs import collect, curves, done, work
 
 
 def fair_trial_study(
@@ -20,7 +20,7 @@ def fair_trial_study(
     threads: int = 1,
     say: Callable[[str], None] = print,
 ) -> str:
-    """Run what is left of the grid, then write rows.csv and verdict.md into `out`. Returns the claims with their verdicts."""
+    """Run what is left of the grid, then write rows.csv, timesteps.csv and verdict.md into `out`. Returns the claims with their verdicts."""
     grid = fair_trial.jobs(data, out, budget, seeds, only, threads)
     left = [job for job in grid if not done(job)]
     say(f"{len(grid)} jobs, {len(grid) - len(left)} done already")
@@ -30,4 +30,7 @@ def fair_trial_study(
     write_rows(out / "rows.csv", rows)
     about = environment()
     note = f"`{about['command']}`, budget {budget}, {len(grid)} jobs, {about['processor']}, torch {about['packages']['torch']}, {about['date'][:10]}."
-    return verdict.write_verdict(rows, out, note)
+    losses = curves(grid)
+    if losses:
+        write_rows(out / "timesteps.csv", losses)
+    return verdict.write_verdict(rows, losses, out, note)

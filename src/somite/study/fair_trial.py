@@ -1,7 +1,10 @@
 """The fair trial of arXiv 2403.14440: the same networks as diffusion, feed-forward and one-step, on the same data and budget.
 
-{EnsemDiff, SegDiff, MedSegDiff, MedSegDiffNCA} x {diffusion, feed-forward, one-step} and the baselines DynUNet (nnU-Net's
-network) and SegFormer, times seeds; each evaluated with one and with K members, raw and temperature-scaled.
+{EnsemDiff, SegDiff, MedSegDiff, MedSegDiffNCA} x {diffusion, feed-forward, one-step} and the baselines nnU-Net (network,
+loss, optimiser and augmentation), DynUNet (its network, trained as all others are) and SegFormer, times seeds; each
+evaluated with one and with K members, raw and temperature-scaled. What costs one evaluation a member is also evaluated
+with as many members as diffusion takes steps, so that there is a comparison at equal cost. MedSegDiff's auxiliary map and
+its fusion with the sample are further answers of its diffusion.
 
 - diffusion: noise prediction, all timesteps alike, several reverse steps: how the published networks are trained.
 - one-step: logits of the mask, half of the examples at T-1, one reverse step.
@@ -16,6 +19,7 @@ from typing import Any
 
 import yaml
 
+from ..baselines.plan import supervision, topology
 from ..errors import InputError
 from ..recipe import path_of
 from .jobs import Job
@@ -27,14 +31,16 @@ NETWORKS = {
     "MedSegDiff": "medsegdiff/small",
     "MedSegDiffNCA": "medsegdiffnca/one-step",
 }
-BASELINES = {"DynUNet": "dynunet/images", "SegFormer": "segformer/images"}
+BASELINES = {"nnU-Net": "nnunet/images", "DynUNet": "dynunet/images", "SegFormer": "segformer/images"}
 METHODS = ("diffusion", "feed-forward", "one-step")
 AUXILIARY = ("rgb", "cal")  # loss terms that belong to a network, whatever the method
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What every job of a study gets. `networks` overrides constructor arguments to fit small machines."""
+    """What every job of a study gets. `networks` overrides constructor arguments to fit small machines, `rates` the peak
+    learning rates, for short training; `timesteps`: where the loss of diffusion is measured.
+    """
 
     steps: int
     batch: int
@@ -42,11 +48,14 @@ class Budget:
     members: int
     reverse_steps: int
     seeds: int
+    timesteps: int
     networks: dict[str, Tree]
+    rates: dict[str, float]
+    mixed: tuple[str, ...] = ()  # networks trained in bfloat16 where that is faster on a CPU
 
 
 TINY_UNET = {"channels": 32, "mults": [1, 1], "res_blocks": 1, "attention": [2], "heads": 2}
-SMALL_NCA = {"channels": 24, "hidden": 96, "updates": 8, "cbam": True, "checkpointing": False}
+SMALL_NCA = {"channels": 16, "hidden": 64, "updates": 8, "cbam": True, "checkpointing": False}
 BUDGETS = {
     "smoke": Budget(
         steps=6,
@@ -55,6 +64,7 @@ BUDGETS = {
         members=2,
         reverse_steps=2,
         seeds=1,
+        timesteps=4,
         networks={
             "EnsemDiff": TINY_UNET,
             "SegDiff": TINY_UNET,
@@ -62,17 +72,26 @@ BUDGETS = {
             "MedSegDiffNCA": {"channels": 12, "hidden": 16, "updates": 3, "checkpointing": False},
             "DynUNet": {"channels": [8, 16, 32], "deep_heads": 1},
         },
+        rates={},
     ),
     "cpu": Budget(
-        steps=1500,
-        batch=8,
+        steps=500,
+        batch=4,
         size=64,
         members=5,
         reverse_steps=10,
         seeds=3,
-        networks={"MedSegDiffNCA": SMALL_NCA, "DynUNet": {"channels": [16, 32, 64, 128], "deep_heads": 1}},
+        timesteps=20,
+        networks={
+            "SegDiff": {"rrdb_channels": 32},
+            "MedSegDiff": {"base": 16},
+            "MedSegDiffNCA": SMALL_NCA,
+            "DynUNet": {"channels": [16, 32, 64, 128], "deep_heads": 1},
+        },
+        rates={"EnsemDiff": 5e-4, "SegDiff": 5e-4, "MedSegDiff": 5e-4, "SegFormer": 5e-4},
+        mixed=("EnsemDiff", "SegDiff", "MedSegDiff", "nnU-Net", "DynUNet"),
     ),
-    "paper": Budget(steps=100_000, batch=8, size=256, members=10, reverse_steps=50, seeds=3, networks={}),
+    "paper": Budget(steps=100_000, batch=8, size=256, members=10, reverse_steps=50, seeds=3, timesteps=25, networks={}, rates={}),
 }
 PAPER = {
     "EnsemDiff": "ensemdiff/images",
@@ -101,36 +120,71 @@ def jobs(data: str, out: Path, budget: str, seeds: Sequence[int] | None = None, 
         for seed in seeds if seeds is not None else range(chosen.seeds):
             keys = (("network", network), ("method", method), ("seed", seed))
             text = yaml.safe_dump(cell(network, method, data, chosen, seed, budget == "paper"), sort_keys=False)
-            stochastic = method != "feed-forward" or network == "MedSegDiffNCA"
-            members = (1, chosen.members) if stochastic else (1,)
-            made.append(Job(out / f"{network}-{method}-{seed}".lower(), keys, text, members, threads))
+            curve = chosen.timesteps if method == "diffusion" else 0
+            made.append(Job(out / f"{network}-{method}-{seed}".lower(), keys, text, answers(network, method, chosen), curve, threads))
     return made
+
+
+def answers(network: str, method: str, budget: Budget) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """Which answers of a run are evaluated, each with its numbers of members."""
+    if method == "diffusion":
+        sample = ("sample", (1, budget.members))
+        return (sample, ("cal", (1,)), ("fused", (1, budget.members))) if network == "MedSegDiff" else (sample,)
+    if method == "one-step" or network == "MedSegDiffNCA":
+        return (("sample", tuple(sorted({1, budget.members, budget.reverse_steps}))),)
+    return (("sample", (1,)),)
 
 
 def cell(network: str, method: str, data: str, budget: Budget, seed: int, paper: bool) -> Tree:
     """One recipe of the grid, from the network's bundled one."""
     source = BASELINES.get(network) or (PAPER if paper else NETWORKS)[network]
     recipe = yaml.safe_load(path_of(source).read_text(encoding="utf-8"))
+    if network == "nnU-Net":
+        return nnunet(recipe, data, budget, seed)
     recipe["data"] = dataset(recipe["data"], data, budget.size)
     arguments = recipe["method"]["init_args"]
     arguments["network"].setdefault("init_args", {}).update(deepcopy(budget.networks.get(network, {})))
     if network not in BASELINES:
         recipe["method"] = METHOD_OF[method](arguments, budget)
-    recipe["task"] = {"class_path": "somite.tasks.segmentation.Segmentation", "init_args": {"members": budget.members, "tolerance": 2}}
+    recipe["task"] = task(budget)
     recipe["training"] = {
-        **{"steps": budget.steps, "batch": budget.batch, "seed": seed, "weight_decay": 0.01, "warmup": min(100, budget.steps // 10 + 1)},
-        **{"rate": recipe["training"]["rate"], "ema": 0.995 if budget.steps < 10_000 else 0.9999, "validate": max(1, budget.steps // 4)},
+        **shared(network, budget, seed),
+        **{"rate": budget.rates.get(network, recipe["training"]["rate"]), "weight_decay": 0.01, "warmup": min(100, budget.steps // 10 + 1)},
+        "ema": 0.995 if budget.steps < 10_000 else 0.9999,
     }
     return recipe
 
 
+def shared(network: str, budget: Budget, seed: int) -> Tree:
+    """What training has in common."""
+    precision = "bf16-mixed" if network in budget.mixed else "32-true"
+    return {"steps": budget.steps, "batch": budget.batch, "seed": seed, "validate": max(1, budget.steps // 2), "precision": precision}
+
+
+def task(budget: Budget) -> Tree:
+    return {"class_path": "somite.tasks.segmentation.Segmentation", "init_args": {"members": budget.members, "tolerance": 2}}
+
+
+def nnunet(recipe: Tree, data: str, budget: Budget, seed: int) -> Tree:
+    """nnU-Net's own network for this size, loss, optimiser, intensities and augmentation; the same data, steps and batch.
+
+    Without mirroring and folds, which would cost four and five times the evaluations.
+    """
+    levels = len(topology((1.0, 1.0), (budget.size, budget.size)).strides)
+    arguments = recipe["method"]["init_args"]
+    arguments["network"]["init_args"]["channels"] = [min(32 * 2**level, 512) for level in range(levels)]
+    for supervised in arguments["terms"].values():
+        supervised["init_args"]["weight"] = supervision(levels)
+    recipe["data"]["root"] = data
+    recipe["data"]["preprocess"]["size"] = recipe["data"]["crop"] = [budget.size, budget.size]
+    return {**recipe, "task": task(budget), "training": {**recipe["training"], **shared("nnU-Net", budget, seed)}}
+
+
 def dataset(data: Tree, root: str, size: int) -> Tree:
-    """The same images, size and augmentation for all."""
-    preprocess = {**data["preprocess"], "size": [size, size], "channels": 3}
-    augment = {"class_path": "somite.data.augment.Augment", "init_args": {"scale": 0.2}}
-    if root == "nuclei":
-        preprocess["normalise"] = {"class_path": "somite.data.normalise.Percentile"}
-    return {"root": root, "preprocess": preprocess, "augment": augment}
+    """The same images, size, intensities and augmentation for all."""
+    normalise = {"class_path": "somite.data.normalise.Percentile"}
+    preprocess = {**data["preprocess"], "size": [size, size], "channels": 3, "normalise": normalise}
+    return {"root": root, "preprocess": preprocess, "augment": {"class_path": "somite.data.augment.Augment", "init_args": {"scale": 0.2}}}
 
 
 def term(name: str, **options: Any) -> Tree:  # noqa: ANN401

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 
 from .. import pipeline
+from ..analysis.timesteps import IMAGE, Measured, losses
+from ..diffusion.methods import Diffusion
 from ..errors import InputError
 from ..evaluation import Row, read_rows, write_rows
 from ..files import write_text
@@ -23,17 +25,26 @@ RAW, TEMPERATURE = "raw", "temperature"
 
 @dataclass(frozen=True)
 class Job:
-    """`keys` name the cell of the grid and become columns of every row; `recipe` is YAML; members are evaluated by their counts."""
+    """`keys` name the cell of the grid and become columns of every row; `recipe` is YAML; members are evaluated by their counts.
+
+    `readouts`: the network's answers to evaluate, each with its own numbers of members; all but "sample" are added to the
+    method's name. `timesteps`: at how many timesteps to measure the loss, 0 for methods that have none.
+    """
 
     folder: Path
     keys: tuple[tuple[str, str | int], ...]
     recipe: str
-    members: tuple[int, ...]
+    readouts: tuple[tuple[str, tuple[int, ...]], ...]
+    timesteps: int = 0
     threads: int = 1
 
     @property
     def rows(self) -> Path:
         return self.folder / "study-rows.csv"
+
+    @property
+    def curve(self) -> Path:
+        return self.folder / "study-timesteps.csv"
 
 
 def work(job: Job) -> Path:
@@ -46,7 +57,13 @@ def work(job: Job) -> Path:
     train(parse(source), job.folder, str(dict(job.keys)["network"]))
     run = pipeline.load(job.folder)
     keys = dict(job.keys)
-    rows = [{**keys, **row} for row in evaluated(run, sorted(job.members))]
+    if job.timesteps:
+        write_rows(job.curve, [{**keys, **row} for row in loss_curve(run, job.timesteps)])
+    rows = []
+    for readout, members in job.readouts:
+        run.read(readout)
+        method = keys["method"] if readout == "sample" else f"{keys['method']}/{readout}"
+        rows += [{**keys, "method": method, **row} for row in evaluated(run, sorted(members))]
     write_rows(job.rows, rows)
     return job.rows
 
@@ -62,6 +79,20 @@ def done(job: Job) -> bool:
 def collect(jobs: Sequence[Job]) -> list[Row]:
     """The rows of all jobs, each job once, however often it was started."""
     return [row for job in jobs for row in read_rows(job.rows)]
+
+
+def curves(jobs: Sequence[Job]) -> list[Row]:
+    """The losses by timestep of all jobs that have some."""
+    return [row for job in jobs if job.timesteps for row in read_rows(job.curve)]
+
+
+def loss_curve(run: Run, count: int) -> list[Row]:
+    """The loss of each test case, with its image, at `count` timesteps: two draws of noise."""
+    data, task = run.recipe.data, run.recipe.task
+    measured = Measured(task, data, data.cases("test"))
+    method = run.method
+    assert isinstance(method, Diffusion)  # no other cell of a grid asks for timesteps
+    return losses(method, measured, count, draws=2, conditions=(IMAGE,))
 
 
 def evaluated(run: Run, members: Sequence[int]) -> Iterator[Row]:

@@ -1,19 +1,22 @@
 """From a study's rows to its table, and to which of the paper's claims hold on these data."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..analysis.curves import by_case as curve_by_case
 from ..files import write_text
-from ..metrics.intervals import Interval, interval, paired
+from ..metrics.intervals import Interval, Paired, holm, interval, paired, pooled_interval
 from .fair_trial import BASELINES, NETWORKS, cells
 from .jobs import RAW, TEMPERATURE
 
 Rows = Sequence[dict[str, Any]]
 SHOWN = {"dice": "Dice", "ece": "ECE a case", "ece_foreground": "ECE, foreground", "nll": "NLL"}
+RULE = """A claim holds where the whole 95 % interval of the difference lies on its side of zero; seeds are averaged before cases, and
+intervals are over groups (patients, sequences). p is Wilcoxon's over groups, adjusted by Holm for all claims of this list that have one."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,8 @@ class Claim:
     text: str
     difference: Interval
     below: bool  # claimed: the difference is negative
+    p_value: float | None = None  # None where the claim is about no paired difference
+    adjusted: float | None = None
 
     @property
     def verdict(self) -> str:
@@ -32,6 +37,10 @@ class Claim:
         if low <= 0 <= high:
             return "undecided"
         return "holds" if (high < 0) == self.below else "does not hold"
+
+    def line(self) -> str:
+        p = "" if self.adjusted is None else f", p = {self.adjusted:.2g}"
+        return f"- {self.text}: **{self.verdict}** ({text(self.difference)}{p})"
 
 
 def by_case(rows: Rows, metric: str) -> tuple[dict[str, float], dict[str, str]]:
@@ -47,11 +56,18 @@ def mean(rows: Rows, metric: str) -> Interval:
     return interval(list(values.values()), [groups[case] for case in values])
 
 
-def difference(first: Rows, second: Rows, metric: str) -> Interval:
+def seed_spread(rows: Rows, metric: str) -> float:
+    """The standard deviation of the seeds' means; NaN for one seed."""
+    seeds = dict.fromkeys(row["seed"] for row in rows)
+    means = [mean([row for row in rows if row["seed"] == seed], metric).mean for seed in seeds]
+    return float(np.std(means, ddof=1)) if len(means) > 1 else float("nan")
+
+
+def difference(first: Rows, second: Rows, metric: str) -> Paired:
     ours, groups = by_case(first, metric)
     theirs, _ = by_case(second, metric)
     shared = [case for case in ours if case in theirs]
-    return paired([ours[c] for c in shared], [theirs[c] for c in shared], [groups[c] for c in shared]).difference
+    return paired([ours[c] for c in shared], [theirs[c] for c in shared], [groups[c] for c in shared])
 
 
 def picked(rows: Rows, network: str, method: str, members: int | None, scaling: str) -> list[dict[str, Any]]:
@@ -61,25 +77,69 @@ def picked(rows: Rows, network: str, method: str, members: int | None, scaling: 
     return [r for r in here if int(r["members"]) == wanted]
 
 
-def claims(rows: Rows) -> list[Claim]:
+def compared(words: str, first: Rows, second: Rows, metric: str, below: bool) -> list[Claim]:
+    """The claim, where both sides have been run."""
+    if not first or not second:
+        return []
+    found = difference(first, second, metric)
+    return [Claim(words, found.difference, below, found.p_value)]
+
+
+def claims(rows: Rows, curves: Rows = ()) -> list[Claim]:
+    """The paper's: calibration, accuracy, and the loss over time."""
     made = []
     for network in NETWORKS:
         diffusion = picked(rows, network, "diffusion", None, RAW)
         for scaling, words in ((RAW, "its feed-forward twin"), (TEMPERATURE, "its temperature-scaled feed-forward twin")):
             twin = picked(rows, network, "feed-forward", 1, scaling)
-            if diffusion and twin:
-                made.append(
-                    Claim(
-                        f"{network}: the diffusion ensemble is better calibrated (ECE a case) than {words}",
-                        difference(diffusion, twin, "ece"),
-                        True,
-                    )
-                )
+            told = f"{network}: the diffusion ensemble is better calibrated (ECE a case) than {words}"
+            made += compared(told, diffusion, twin, "ece", below=True)
         for baseline in BASELINES:
             theirs = picked(rows, baseline, "feed-forward", 1, RAW)
-            if diffusion and theirs:
-                made.append(Claim(f"{network}: diffusion stays below {baseline} in Dice", difference(diffusion, theirs, "dice"), True))
-    return made
+            made += compared(f"{network}: diffusion stays below {baseline} in Dice", diffusion, theirs, "dice", below=True)
+        here = [row for row in curves if row["network"] == network]
+        if here:
+            told = f"{network}: the noise loss of diffusion is highest between the ends of t (peak over the higher end)"
+            made.append(Claim(told, peak_over_ends(here), below=False))
+    return adjusted(made)
+
+
+def at_equal_cost(rows: Rows) -> list[Claim]:
+    """Not the paper's: as many one-step or feed-forward members as one diffusion sample takes steps, against that sample."""
+    made = []
+    for network in NETWORKS:
+        sample = picked(rows, network, "diffusion", 1, RAW)
+        cost = sample[0]["evaluations"] if sample else None
+        for method in ("one-step", "feed-forward"):
+            ensemble = [r for r in rows if (r["network"], r["method"], r["scaling"]) == (network, method, RAW) and r["evaluations"] == cost]
+            told = f"{network}: {cost} {method} members are {{}} than one diffusion sample of {cost} steps"
+            made += compared(told.format("more accurate (Dice)"), ensemble, sample, "dice", below=False)
+            made += compared(told.format("better calibrated (ECE a case)"), ensemble, sample, "ece", below=True)
+    return adjusted(made)
+
+
+def adjusted(made: Sequence[Claim]) -> list[Claim]:
+    """With p-values adjusted for the number of those that have one."""
+    given = iter(holm([claim.p_value for claim in made if claim.p_value is not None]))
+    return [claim if claim.p_value is None else replace(claim, adjusted=next(given)) for claim in made]
+
+
+def peak_over_ends(rows: Rows) -> Interval:
+    """The largest mean loss at an inner t minus the larger one of the two ends, with a bootstrap over groups of the whole
+    statistic: each draw finds its own peak.
+    """
+    parts, groups = [], []
+    for seed in dict.fromkeys(row["seed"] for row in rows):
+        losses, groups, _ = curve_by_case([row for row in rows if row["seed"] == seed], lambda row: float(row["loss_eps"]))
+        parts.append(losses)
+    losses = np.mean(parts, axis=0)
+    ones = np.ones((len(losses), 1))
+
+    def statistic(total: np.ndarray) -> float:
+        loss = total[:-1] / total[-1]
+        return float(loss[1:-1].max() - max(loss[0], loss[-1]))
+
+    return pooled_interval(np.hstack([losses, ones]), groups, statistic)
 
 
 def text(found: Interval) -> str:
@@ -87,17 +147,23 @@ def text(found: Interval) -> str:
 
 
 def table(rows: Rows) -> str:
-    """Markdown: a line for each cell, means over cases and seeds with 95 % intervals over patients."""
-    head = ["network", "method", "members", "evaluations", "scaling", "seeds", *SHOWN.values()]
+    """Markdown: a line for each cell, means over cases and seeds with 95 % intervals over groups."""
+    head = ["network", "method", "members", "evaluations", "scaling", "seeds", "SD of Dice over seeds", *SHOWN.values()]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for (network, method, members, scaling), here in cells(rows):
+        spread = seed_spread(here, "dice")
         told = [network, method, str(members), str(here[0]["evaluations"]), scaling, str(len({r["seed"] for r in here}))]
+        told.append("" if np.isnan(spread) else f"{spread:.4f}")
         lines.append("| " + " | ".join([*told, *(text(mean(here, metric)) for metric in SHOWN)]) + " |")
     return "\n".join(lines)
 
 
-def write_verdict(rows: Rows, out: Path, note: str) -> str:
+def write_verdict(rows: Rows, curves: Rows, out: Path, note: str) -> str:
     """verdict.md: the table, the claims, and how it was made; returns the claims as text."""
-    said = "\n".join(f"- {claim.text}: **{claim.verdict}** ({text(claim.difference)})" for claim in claims(rows))
-    write_text(out / "verdict.md", f"# Fair trial\n\n{note}\n\n{table(rows)}\n\n## Claims of arXiv 2403.14440 on these data\n\n{said}\n")
+    said = "\n".join(claim.line() for claim in claims(rows, curves))
+    equal = "\n".join(claim.line() for claim in at_equal_cost(rows))
+    parts = ["# Fair trial", note, table(rows), "## Claims of arXiv 2403.14440 on these data", RULE, said]
+    if equal:
+        parts += ["## At equal numbers of evaluations", equal]
+    write_text(out / "verdict.md", "\n\n".join(parts) + "\n")
     return said
