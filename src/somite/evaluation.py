@@ -11,7 +11,7 @@ from .data.digest import digest, summary
 from .environment import environment
 from .errors import InputError
 from .files import read_json, replacing, write_json
-from .metrics.calibration import Bins, ece, fit_beta, mce, sampler_floor
+from .metrics.calibration import Bins, ece, fit_beta, mce, sampler_floor, vote_ece
 from .metrics.intervals import Interval, holm, interval, paired, pooled_interval
 from .metrics.overlap import EMPTY_RULE
 from .metrics.selective import aurc, excess_aurc
@@ -104,15 +104,16 @@ def selective(rows: Sequence[Row]) -> dict[str, float]:
 
 
 def floor(votes: Sequence[Row]) -> dict[str, Any]:
-    """The ECE of vote shares that a perfect sampler with as many members would show (a Beta fitted to the votes)."""
+    """The ECE of the members' vote shares, and what a perfect sampler with as many would show (a Beta fitted to the votes)."""
     if not votes:
         return {}
     members = max(row["votes"] for row in votes)
-    histogram = np.zeros(members + 1)
+    counted = np.zeros((2, members + 1))
     for row in votes:
-        histogram[row["votes"]] += row["pixels"]
-    alpha, beta = fit_beta(histogram)
-    return {"sampler_floor": {"ece": sampler_floor(alpha, beta, members), "alpha": alpha, "beta": beta, "members": members}}
+        counted[:, row["votes"]] += row["pixels"], row["positives"]
+    alpha, beta = fit_beta(counted[0])
+    found = {"ece": sampler_floor(alpha, beta, members), "votes": vote_ece(*counted)}
+    return {"sampler_floor": {**found, "alpha": alpha, "beta": beta, "members": members}}
 
 
 def compare(first: Path, second: Path) -> list[Row]:

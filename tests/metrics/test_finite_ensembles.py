@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import betabinom
 
-from somite.metrics.calibration import bins, ece, fit_beta, sampler_floor, vote_histogram
+from somite.metrics.calibration import bins, ece, fit_beta, sampler_floor, vote_ece, vote_histogram
 
 SIZES = [1, 2, 5, 9, 10, 25, 100]
 UNIFORM = [0.3333, 0.1667, 0.0857, 0.0505, 0.0455, 0.0193, 0.0050]
@@ -35,6 +35,9 @@ def test_floor_is_the_ece_of_a_simulated_perfect_sampler(alpha, beta, members):
     votes = rng.binomial(members, p) / members
     truth = rng.random(p.size) < p
     assert ece(bins(votes, truth, members + 1)) == pytest.approx(sampler_floor(alpha, beta, members), abs=0.003)
+    k = np.rint(votes * members).astype(int)
+    counts = np.bincount(k, minlength=members + 1), np.bincount(k[truth], minlength=members + 1)
+    assert vote_ece(*counts) == pytest.approx(ece(bins(votes, truth, members + 1)))
 
 
 def test_floor_falls_with_members():

@@ -104,6 +104,8 @@ def test_votes_count_every_pixel():
     votes = Segmentation().score(found).votes
     expected = np.bincount((found.members[:, 0] >= 0.5).sum(0).ravel(), minlength=4)
     assert [row["pixels"] for row in votes] == expected.tolist()
+    share = (found.members[:, 0] >= 0.5).mean(0)
+    assert [row["positives"] for row in votes] == [int(labels[np.isclose(share, k / 3)].sum()) for k in range(4)]
     assert not Segmentation().score(result(found.members[:1], labels)).votes
 
 

@@ -45,14 +45,14 @@ class Method(nn.Module, ABC):
     def take(self, steps: int) -> None:
         """Sample with this many reverse steps from now on. Raises InputError where steps make no sense."""
 
-    @abstractmethod
     def place(self, benefit: Knots, steps: int) -> None:
         """Sample with `steps` reverse steps, placed where the image is worth most (`timesteps.steps_by_benefit`)."""
+        raise InputError("this method has no timesteps to place; leave --benefit out")
 
     @property
-    @abstractmethod
     def placed(self) -> list[int] | None:
         """The timesteps that were placed one by one, if sampling takes them."""
+        return None
 
     def total(self, pred: Prediction, ex: Noised) -> dict[str, Tensor]:
         values = {name: term(pred, ex).mean() for name, term in self.terms.items()}
@@ -178,10 +178,3 @@ class FeedForward(Method):
     def take(self, steps: int) -> None:
         if steps != 1:
             raise InputError(f"--steps {steps}: a feed-forward method takes exactly one step; leave --steps out")
-
-    def place(self, benefit: Knots, steps: int) -> None:
-        raise InputError("a feed-forward method has no timesteps to place; leave --benefit out")
-
-    @property
-    def placed(self) -> list[int] | None:
-        return None

@@ -189,6 +189,16 @@ def vote_histogram(members: NDArray[np.bool_]) -> NDArray[np.int64]:
     return np.bincount(votes.ravel(), minlength=len(members) + 1).astype(np.int64)
 
 
+def vote_ece(pixels: ArrayLike, positives: ArrayLike) -> float:
+    """The ECE of vote shares k / N, each a bin of its own: what `sampler_floor` is the floor of.
+
+    (N + 1,) counts of pixels with k = 0..N votes, and of those that are foreground in truth. Counts of cases add.
+    """
+    n, y = np.asarray(pixels, dtype=np.float64), np.asarray(positives, dtype=np.float64)
+    share = np.arange(n.size) / (n.size - 1)
+    return float(np.abs(share * n - y).sum() / n.sum())
+
+
 def fit_beta(vote_histogram: ArrayLike) -> tuple[float, float]:
     """The Beta(alpha, beta) of the pixels' true p under which the histogram of votes is likeliest.
 

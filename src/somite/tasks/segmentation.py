@@ -83,8 +83,10 @@ class Segmentation(Task):
             scored.bins += self.reliability(one)
             scored.curves += self.by_members(one)
             if len(result.members) > 1:
-                counts = calibration.vote_histogram(one.votes)
-                scored.votes += [{**one.key, "votes": k, "pixels": int(n)} for k, n in enumerate(counts)]
+                counts = calibration.vote_histogram(one.votes), calibration.vote_histogram(one.votes[:, one.truth])
+                scored.votes += [
+                    {**one.key, "votes": k, "pixels": int(n), "positives": int(y)} for k, (n, y) in enumerate(zip(*counts, strict=True))
+                ]
         return scored
 
     def row(self, one: "Label") -> Row:

@@ -24,7 +24,7 @@ class Scored:
 
     rows: list[Row]
     bins: list[Row] = field(default_factory=list)  # reliability, one row a bin: {"case", "region", "bin", "count", ...}
-    votes: list[Row] = field(default_factory=list)  # {"case", "votes", "pixels"}: how many members agreed how often
+    votes: list[Row] = field(default_factory=list)  # {"case", "votes", "pixels", "positives"}: how many pixels got so many members' votes
     curves: list[Row] = field(default_factory=list)  # {"case", "axis": "members" | "steps", "at", "dice"}
 
 
