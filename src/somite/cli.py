@@ -85,7 +85,7 @@ def parser() -> Parser:
 
 
 def add_analyses(commands: Any) -> None:  # noqa: ANN401 - argparse keeps the type to itself
-    analyse = commands.add_parser("analyse", help="timesteps, fingerprint, calibration: CSV and figures")
+    analyse = commands.add_parser("analyse", help="timesteps, placement, fingerprint, calibration, raters: CSV and figures")
     kinds = analyse.add_subparsers(dest="analysis", metavar="ANALYSIS", parser_class=Parser, required=True)
 
     timesteps = kinds.add_parser("timesteps", help="loss by timestep of a diffusion run, with the image, another's and none")
@@ -95,6 +95,14 @@ def add_analyses(commands: Any) -> None:  # noqa: ANN401 - argparse keeps the ty
     timesteps.add_argument("--count", type=int, default=25, help="timesteps")
     timesteps.add_argument("--limit", type=int, help="the first so many cases")
     timesteps.add_argument("--out", type=Path, help="default: RUN/timesteps")
+
+    placement = kinds.add_parser("placement", help="few reverse steps, equally spaced or where the image is worth most")
+    inference(placement)
+    placement.add_argument("table", type=Path, metavar="CSV", help="benefit.csv of `analyse timesteps RUN --split val`")
+    placement.add_argument("--split", default="test")
+    placement.add_argument("--counts", type=int, nargs="+", default=[2, 3, 5, 10], help="numbers of steps to compare at")
+    placement.add_argument("--limit", type=int, help="the first so many cases")
+    placement.add_argument("--out", type=Path, help="default: RUN/placement")
 
     fingerprint = kinds.add_parser("fingerprint", help="at what noise data sets lose their masks; without training")
     fingerprint.add_argument("data", nargs="+", help="folders, CSVs or nnU-Net raw folders, compared in one figure")

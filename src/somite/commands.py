@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from . import calibration, demo, evaluation, pipeline, recipe
 from .analysis.calibration import analyse_calibration
 from .analysis.commands import analyse_fingerprint, analyse_timesteps
+from .analysis.placement import analyse_placement
 from .analysis.raters import analyse_raters
 from .baselines.plan import plan_recipe
 from .data.sources import NUCLEI, find_inputs
@@ -141,6 +142,12 @@ def analyse(options: Namespace) -> None:
         case "raters":
             out = options.out or options.run / "raters"
             found = analyse_raters(open_run(options), out, options.split, options.sizes, options.seed, options.limit, tracked)
+        case "placement":
+            out = options.out or options.run / "placement"
+            opened, members = open_run(options), options.members or 1
+            found = analyse_placement(
+                opened, options.table, out, options.counts, members, options.split, options.seed, options.limit, tracked
+            )
         case "fingerprint":
             roots = [NUCLEI if root == "nuclei" else Path(root) for root in options.data]
             found = analyse_fingerprint(roots, options.out, options.size, options.train, seed=options.seed, progress=tracked)

@@ -1,0 +1,101 @@
+"""Few reverse steps: equally spaced, or placed where the image is worth most, at equal numbers of evaluations.
+
+The placement comes from a `benefit.csv` of `somite analyse timesteps`. Measure it on another split than the one that is
+scored here (`--split val` there, test here). One step is T-1 either way, so comparisons start at two.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from ..data.record import Case
+from ..diffusion.timesteps import benefit_knots
+from ..environment import environment
+from ..errors import InputError
+from ..evaluation import as_json, write_rows
+from ..files import write_json
+from ..metrics.intervals import holm, interval, paired
+from ..pipeline import Run
+from ..tasks.task import Row
+from . import figures
+
+EQUAL, BENEFIT = "equal", "benefit"
+METRICS = ("dice", "ece")
+
+
+def analyse_placement(
+    run: Run,
+    benefit: Path,
+    out: Path,
+    steps: Sequence[int] = (2, 3, 5, 10),
+    members: int = 1,
+    split: str = "test",
+    seed: int = 0,
+    limit: int | None = None,
+    progress: Callable[[Iterable], Iterable] = iter,
+) -> dict[str, Path]:
+    """Writes placement.csv (a row for each case, number of steps and placement), summary.json (differences with intervals
+    and p-values, Holm over all of them), placement.svg and .png. The same noise starts both; limit: the first so many cases.
+    """
+    counts = sorted(set(steps))
+    if not counts or counts[0] < 2 or members < 1 or (limit is not None and limit < 1):
+        raise InputError(f"--counts {list(steps)}: give numbers of steps from 2 on; members and --limit from 1 on")
+    if run.method.placed:
+        raise InputError("the steps of this run are placed already; name the benefit.csv once, without --benefit")
+    cases, knots, rows, plans = run.recipe.data.cases(split)[:limit], benefit_knots(benefit), [], {}
+    for count in counts:
+        run.take(count)
+        rows += [row for case in progress(cases) for row in scored(run, case, EQUAL, members, seed)]
+    for count in counts:
+        run.method.place(knots, count)
+        plans[count] = run.method.placed
+        rows += [row for case in progress(cases) for row in scored(run, case, BENEFIT, members, seed)]
+    found = summary(rows, counts)
+    about = {"run": run.path.name, "split": split, "seed": seed, "members": members, "benefit": str(benefit), "placed": plans}
+    paths = {"rows": out / "placement.csv", "summary": out / "summary.json"}
+    write_rows(paths["rows"], rows)
+    write_json(paths["summary"], {**about, "benefit minus equal": found, "environment": environment()})
+    paths["svg"], paths["png"] = figures.save(figure(rows, counts), out, "placement")
+    return paths
+
+
+def scored(run: Run, case: Case, placement: str, members: int, seed: int) -> list[Row]:
+    data, task = run.recipe.data, run.recipe.task
+    result = task.predict(run.method, data.preprocess, data.read(case), seed, members)
+    return [{"placement": placement, "steps": run.method.steps, "members": members, **row} for row in task.score(result).rows]
+
+
+def summary(rows: Sequence[Row], counts: Sequence[int]) -> list[dict[str, Any]]:
+    """The paired differences benefit - equal; p-values adjusted for their number."""
+    made = []
+    for count in counts:
+        for metric in METRICS:
+            ours, theirs = (
+                {(r["case"], r["label"]): r for r in rows if (r["steps"], r["placement"]) == (count, placement)}
+                for placement in (BENEFIT, EQUAL)
+            )
+            groups = [row["group"] for row in ours.values()]
+            test = paired([row[metric] for row in ours.values()], [theirs[key][metric] for key in ours], groups)
+            made.append((count, metric, test))
+    adjusted = holm([test.p_value for *_, test in made])
+    return [
+        {"steps": count, "metric": metric, **as_json(test.difference), "p_holm": p}
+        for (count, metric, test), p in zip(made, adjusted, strict=True)
+    ]
+
+
+@figures.styled
+def figure(rows: Sequence[Row], counts: Sequence[int]) -> Figure:
+    """Mean Dice and ECE by number of evaluations, for both placements."""
+    made = Figure(figsize=(7, 2.9), layout="constrained")
+    for axes, metric in zip(made.subplots(1, len(METRICS)), METRICS, strict=True):
+        for placement, colour, marker in ((EQUAL, figures.GREY, "o"), (BENEFIT, figures.COLOURS[0], "^")):
+            here = [[r for r in rows if (r["placement"], r["steps"]) == (placement, count)] for count in counts]
+            found = [interval([r[metric] for r in some], [r["group"] for r in some]) for some in here]
+            axes.plot(counts, [one.mean for one in found], marker=marker, color=colour, label=placement)
+            axes.fill_between(counts, [one.low for one in found], [one.high for one in found], color=colour, alpha=0.12, lw=0)
+        axes.set(xlabel="evaluations a sample", ylabel={"dice": "Dice", "ece": "ECE a case"}[metric], xticks=list(counts))
+    made.axes[0].legend(title="steps are spaced")
+    return made
