@@ -34,6 +34,8 @@ def shrunk(name: str, channels: int) -> list[str]:
         out.append("--method.sampler.steps=2")
     if config.data.augment:
         out.append("--data.augment.rate=1.0")
+    if config.data.raters:
+        out.append("--data.raters=false")  # the phantoms have none
     size = "null" if config.data.preprocess.init_args.dims == 3 else "[32,32]"
     crop = "16" if config.data.crop else "null"
     out += [f"--data.preprocess.size={size}", f"--data.preprocess.channels={channels}", f"--data.crop={crop}"]
