@@ -10,9 +10,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from . import calibration, demo, evaluation, pipeline, recipe
 from .analysis.calibration import analyse_calibration
-from .analysis.commands import analyse_fingerprint, analyse_timesteps
+from .analysis.fingerprint import analyse_fingerprint
 from .analysis.placement import analyse_placement
 from .analysis.raters import analyse_raters
+from .analysis.timesteps import analyse_timesteps
 from .baselines.plan import plan_recipe
 from .data.sources import NUCLEI, find_inputs
 from .errors import InputError

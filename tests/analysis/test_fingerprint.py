@@ -8,9 +8,8 @@ import pytest
 import torch
 
 from somite import rng
-from somite.analysis.commands import analyse_fingerprint
 from somite.analysis.curves import grid, half_point, t_at
-from somite.analysis.fingerprint import Windows, fingerprint, masks_of, retained, summary, table, whole_error
+from somite.analysis.fingerprint import Windows, analyse_fingerprint, fingerprint, masks_of, retained, summary, table, whole_error
 from somite.analysis.learned import MaskDenoiser, errors, learn
 from somite.analysis.oracles import Pixels, Template, at_snr, entropy, information, pixel_mmse
 from somite.data.images import write_png

@@ -14,10 +14,9 @@ import somite
 from runs import tiny
 from somite import rng
 from somite.analysis import timesteps
-from somite.analysis.commands import analyse_timesteps
 from somite.analysis.curves import grid
 from somite.analysis.oracles import Pixels, information, pixel_mmse, with_image
-from somite.analysis.timesteps import BLANK, IMAGE, SHUFFLED, Measured, losses, partners
+from somite.analysis.timesteps import BLANK, IMAGE, SHUFFLED, Measured, analyse_timesteps, losses, partners
 from somite.data.phantoms import write_phantoms
 from somite.data.record import Case
 from somite.diffusion.codec import Logits, OneHot, Signed, Unit

@@ -12,8 +12,8 @@ import yaml
 from monai.networks.nets import DynUNet as MonaiDynUNet
 
 import somite
-from somite.baselines.normalise import Standard
 from somite.baselines.plan import Fingerprint, Intensity, fingerprint, plan, plan_recipe, recipe, supervision, target_spacing, topology
+from somite.data.normalise import Standard
 from somite.data.phantoms import write_phantoms
 from somite.errors import InputError
 from somite.evaluation import evaluate

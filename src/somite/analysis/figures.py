@@ -1,53 +1,22 @@
-"""The analyses' figures, from tables of rows to a matplotlib Figure. Nothing here touches pyplot.
+"""The analyses' figures, from tables of rows to a matplotlib Figure. Nothing here touches pyplot."""
 
-Colours are Okabe and Ito's (2008); a second cue (dash or marker) goes with each.
-"""
-
-import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..files import replacing
+from ..style import COLOURS, DASHES, GREY, INK, styled
 from ..tasks.task import Row
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#23272f", "#8b929c")
-DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (8, 2)), (0, (3, 1)))
-INK, GREY = COLOURS[-2:]
 CONDITIONS = {
     "image": (COLOURS[0], "o", "with the image"),
     "shuffled": (COLOURS[1], "^", "another case's image"),
     "blank": (COLOURS[2], "s", "grey image"),
 }
-STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "somite",
-    "font.size": 9.5,
-    "axes.titlesize": 9.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#eceff2",
-    "lines.linewidth": 1.6,
-    "lines.markersize": 3.5,
-    "legend.frameon": False,
-    "legend.fontsize": 8.5,
-}
-
-
-def styled(draw: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(draw)
-    def inside(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - whatever `draw` returns
-        with mpl.rc_context(STYLE):
-            return draw(*args, **kwargs)
-
-    return inside
 
 
 @styled

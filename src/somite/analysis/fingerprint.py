@@ -27,16 +27,71 @@ from .. import rng
 from ..data.preprocess import Preprocess
 from ..data.record import read
 from ..data.sources import find_cases
-from ..diffusion.schedule import Schedule
+from ..diffusion.schedule import Schedule, linear
+from ..environment import environment
 from ..errors import InputError
+from ..evaluation import write_rows
+from ..files import write_json
 from ..metrics.intervals import pooled_interval
 from ..tasks.task import Row
+from . import figures, learned
 from .curves import by_case, grid, half_point, log_snr, means, t_at
 from .oracles import information
 
 WINDOWS = (1, 3, 5, 9, 15)
 PATTERNS = 2048  # windows of one size that are kept, the most frequent ones
 PLACES = 128  # pixels of a case at which windows are read
+
+
+def analyse_fingerprint(
+    roots: Sequence[Path],
+    out: Path,
+    size: int = 64,
+    train: int = 0,
+    count: int = 30,
+    schedule: Schedule | None = None,
+    threshold: int = 1,
+    seed: int = 0,
+    progress=iter,  # noqa: ANN001
+) -> dict[str, Path]:
+    """The fingerprints of data sets in one figure: fingerprints.csv (rows), table.csv, summary.json, fingerprints.svg and .png.
+
+    count: timesteps. train: with more than 0, a mask-only network is trained for so many steps on each and measured too
+    (learned.csv). One schedule (linear with 1000 steps) serves all, so that t means the same everywhere.
+    """
+    schedule = schedule or linear(1000)
+    sets = [masks_of(Path(root), size, threshold, progress) for root in roots]
+    rows: dict[str, list[Row]] = {}
+    trained: dict[str, list[Row]] = {}
+    data: dict[str, Any] = {}
+    for name, one in zip(unique([one.name for one in sets]), sets, strict=True):
+        ts = grid(schedule, count)
+        rows[name] = fingerprint(one.masks, schedule, one.groups, one.cases, ts, seed=seed, progress=progress)
+        foreground = float(one.masks.float().mean())
+        data[name] = {"foreground": foreground, "empty": one.empty, **summary(rows[name], schedule)}
+        if train:
+            trained[name] = learned.learned_fingerprint(one.masks, schedule, one.groups, one.cases, train, ts, seed, progress)
+            data[name]["learned"] = summary(trained[name], schedule)
+    tables, curves = ({name: table(some) for name, some in group.items()} for group in (rows, trained))
+    about = {"size": size, "seed": seed, "steps": len(schedule), "train": train, "environment": environment()}
+    paths = {"rows": out / "fingerprints.csv", "table": out / "table.csv", "summary": out / "summary.json"}
+    write_rows(paths["rows"], named(rows))
+    write_rows(paths["table"], named(tables))
+    write_json(paths["summary"], {**about, "data": data})
+    if train:
+        paths["learned"] = out / "learned.csv"
+        write_rows(paths["learned"], named(trained))
+    paths["svg"], paths["png"] = figures.save(figures.fingerprints(tables, data, curves), out, "fingerprints")
+    return paths
+
+
+def named(sets: dict[str, list[Row]]) -> list[Row]:
+    return [{"data": name, **row} for name, rows in sets.items() for row in rows]
+
+
+def unique(names: Sequence[str]) -> list[str]:
+    """Names told apart by numbers where two folders are called the same."""
+    return [name if names.count(name) == 1 else f"{name} ({names[: i + 1].count(name)})" for i, name in enumerate(names)]
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ benefit_blank and benefit_shuffled stand beside it. Channels of one-hot targets 
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,18 +32,59 @@ from torch import Tensor
 
 from .. import rng
 from ..data.dataset import Data
+from ..data.digest import digest
 from ..data.record import Case
 from ..diffusion.codec import Codec
 from ..diffusion.methods import Diffusion
 from ..diffusion.schedule import Schedule
+from ..environment import environment
 from ..errors import InputError
+from ..evaluation import write_rows
+from ..files import write_json
 from ..metrics.intervals import Interval, interval, pooled_interval
+from ..pipeline import Run
 from ..tasks.task import Row, Task
 from ..types import Sample
+from . import figures
 from .curves import by_case, grid, log_snr, means
 from .oracles import information, pixel_mmse
 
 CONDITIONS = IMAGE, SHUFFLED, BLANK = "image", "shuffled", "blank"
+BENEFIT = ("t", "log_snr", "benefit", "benefit_low", "benefit_high", "benefit_x0")
+
+
+def analyse_timesteps(
+    run: Run,
+    split: str,
+    out: Path,
+    count: int = 25,
+    draws: int = 4,
+    limit: int | None = None,
+    batch: int = 10,
+    seed: int = 0,
+    progress=iter,  # noqa: ANN001
+) -> dict[str, Path]:
+    """Loss per timestep of a diffusion run with the image, another's and none: timesteps.csv (rows), table.csv, benefit.csv
+    (for `ByBenefit`), summary.json, timesteps.svg and .png. `progress` wraps the cases; limit: the first so many of the split.
+    """
+    method = run.method
+    if not isinstance(method, Diffusion):
+        raise InputError(f"{run.path} is a feed-forward run, which has no timesteps; give a diffusion run")
+    if draws < 1 or (limit is not None and limit < 1):
+        raise InputError(f"--draws {draws} and --limit {limit} must be at least 1")
+    cases = run.recipe.data.cases(split)[:limit]
+    measured = Measured(run.recipe.task, run.recipe.data, cases)
+    rows = losses(method, measured, count, draws, seed, batch, progress)
+    rows_by_t, expected = table(rows, measured, method), theory(method, measured)
+    found = summary(rows, rows_by_t, expected, measured, method)
+    about = {"run": run.path.name, "split": split, "seed": seed, "draws": draws}
+    paths = {"rows": out / "timesteps.csv", "table": out / "table.csv", "benefit": out / "benefit.csv", "summary": out / "summary.json"}
+    write_rows(paths["rows"], rows)
+    write_rows(paths["table"], rows_by_t)
+    write_rows(paths["benefit"], [{key: row[key] for key in BENEFIT} for row in rows_by_t])
+    write_json(paths["summary"], {**about, **found, "data": {"digest": digest(cases)}, "environment": environment()})
+    paths["svg"], paths["png"] = figures.save(figures.timesteps(rows_by_t, expected), out, "timesteps")
+    return paths
 
 
 class Measured:

@@ -259,7 +259,7 @@ def normalisation(found: Fingerprint) -> dict[str, Any]:
         return {"class_path": "somite.data.normalise.Unit"}
     if names == {"ct"}:
         given = {key: [float(f"{getattr(one, key):.9g}") for one in found.intensities] for key in ("low", "high", "mean", "std")}
-        return {"class_path": "somite.baselines.normalise.Standard", "init_args": given}
+        return {"class_path": "somite.data.normalise.Standard", "init_args": given}
     if names & {"ct", "rgb_to_0_1"}:
         raise InputError(
             f"channels of several kinds ({', '.join(found.channels)}) cannot be planned for; name all CT, or none in dataset.json"

@@ -1,17 +1,14 @@
 """The report's figures: one function each, from rows of CSV files to a matplotlib Figure. Nothing here touches pyplot.
 
-Colours are Okabe and Ito's (2008), which people with any colour vision tell apart; a second cue (marker or dash) goes with
-each. Text stays text in the SVG and takes the reader's own system font.
+Text stays text in the SVG and takes the reader's own system font.
 """
 
 import base64
-import functools
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -20,53 +17,11 @@ from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter
 from ..evaluation import TERCILES
 from ..metrics.intervals import Interval, interval
 from ..metrics.selective import risk_coverage
+from ..style import BLUE, GREEN, GREY, INK, SKY, VERMILION, styled
 from ..tasks.task import Row
 
-BLUE, VERMILION, GREEN, ORANGE, SKY, PURPLE, INK, GREY = (
-    "#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#23272f", "#8b929c",
-)  # fmt: skip
 FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', sans-serif"
-STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "somite",  # the same data give the same file
-    "font.size": 9.5,
-    "axes.titlesize": 9.5,
-    "axes.labelsize": 9.5,
-    "axes.edgecolor": "#c3c8cf",
-    "axes.labelcolor": INK,
-    "axes.linewidth": 0.8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#eceff2",
-    "grid.linewidth": 0.8,
-    "text.color": INK,
-    "xtick.color": "#5b626c",
-    "ytick.color": "#5b626c",
-    "xtick.labelsize": 8.5,
-    "ytick.labelsize": 8.5,
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-    "xtick.minor.size": 0,
-    "ytick.minor.size": 0,
-    "lines.linewidth": 1.8,
-    "lines.markersize": 4.5,
-    "legend.frameon": False,
-    "legend.fontsize": 8.5,
-}
 REGIONS = {"all": (BLUE, "o", "all pixels"), "boundary": (GREEN, "s", "boundary"), "foreground": (VERMILION, "^", "foreground")}
-
-
-def styled(draw: Callable[..., Any]) -> Callable[..., Any]:
-    """Within `draw`, and only there, matplotlib follows STYLE."""
-
-    @functools.wraps(draw)
-    def inside(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - whatever `draw` returns
-        with mpl.rc_context(STYLE):
-            return draw(*args, **kwargs)
-
-    return inside
 
 
 @styled
