@@ -18,12 +18,12 @@ def calibrate(run: Run, seed: int = 0, progress: Callable[[Iterable], Iterable] 
 
     It holds for the members and steps that it was fitted with; both are written down.
     """
-    data, task = run.recipe.data, run.recipe.task
+    data = run.recipe.data
     pairs = []
     for case in progress(data.cases("val")):
         record = data.read(case)
         assert record.labels is not None  # the cases of a split are labelled
-        pairs.append((task.predict(run.method, data.preprocess, record, seed).probability, record.labels))
+        pairs.append((run.segment(record, seed=seed).probability, record.labels))
     temperature = fit(pairs)
     write_json(path_of(run.path), {"temperature": temperature, **settings(run), "cases": len(pairs), "seed": seed})
     return temperature

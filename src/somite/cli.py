@@ -144,6 +144,7 @@ def add_studies(commands: Any) -> None:  # noqa: ANN401
 def inference(command: argparse.ArgumentParser) -> None:
     """Options of every command that opens a run."""
     command.add_argument("run", type=Path, help="a run folder")
+    command.add_argument("--with", dest="folds", type=Path, nargs="+", default=[], metavar="RUN", help="further folds, for one ensemble")
     command.add_argument("--members", type=int, help="ensemble size (default: the recipe's)")
     command.add_argument("--steps", type=int, help="reverse steps (default: the recipe's)")
     command.add_argument("--benefit", type=Path, metavar="CSV", help="place the steps by the benefit.csv of `analyse timesteps`")

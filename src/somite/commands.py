@@ -14,6 +14,7 @@ from .analysis.fingerprint import analyse_fingerprint
 from .analysis.placement import analyse_placement
 from .analysis.raters import analyse_raters
 from .analysis.timesteps import analyse_timesteps
+from .baselines.folds import fold_ensemble
 from .baselines.plan import plan_recipe
 from .data.sources import NUCLEI, find_inputs
 from .errors import InputError
@@ -47,6 +48,8 @@ def evaluate(options: Namespace) -> None:
         if options.out is None:
             raise InputError("--data evaluates on other data than the run's own; name a folder for the results with --out")
         opened.recipe.data.move(options.data)
+    if options.folds and options.out is None:
+        raise InputError("--with scores an ensemble of several runs, which none of them should hold; name a folder with --out")
     out = options.out or (options.run if options.split == "test" else options.run / options.split)
     if options.tolerance is not None:
         opened.recipe.task.tolerance = options.tolerance
@@ -65,7 +68,7 @@ def predict(options: Namespace) -> None:
     members, channels = opened.recipe.task.members, opened.method.codec.channels
     settings = {
         "run": str(options.run.resolve()),
-        "weights": sha256(options.run / "weights.safetensors"),
+        "weights": [sha256(run.path / "weights.safetensors") for run in opened.runs],
         "members": members,
         "seed": options.seed,
         "firing": options.firing,
@@ -77,7 +80,7 @@ def predict(options: Namespace) -> None:
     described = options.out / "prediction.json"
     if not options.overwrite:
         same_settings(described, settings)
-    done = [case for case in cases if written(options.out, names(case.id, kinds, members, channels, opened.values))]
+    done = [case for case in cases if written(options.out, names(case.id, kinds, members * len(opened.runs), channels, opened.values))]
     todo = cases if options.overwrite else [case for case in cases if case not in done]
     if len(todo) < len(cases):
         print(f"{len(done)} of {len(cases)} are done already")
@@ -100,8 +103,8 @@ def same_settings(path: Path, settings: dict[str, Any]) -> None:
 
 
 def calibrate(options: Namespace) -> None:
-    if options.calibrated:
-        raise InputError("--calibrated uses a temperature, and this command fits it; leave it out")
+    if options.calibrated or options.folds:
+        raise InputError("this command fits one run's temperature; leave --calibrated and --with out")
     opened = open_run(options)
     temperature = calibration.calibrate(opened, options.seed, tracked)
     if not 0.051 < temperature < 19.9:
@@ -193,11 +196,12 @@ COMMANDS: dict[str, Callable[[Namespace], None]] = {
 
 
 def open_run(options: Namespace) -> Run:
-    opened = pipeline.load(options.run, options.trust, options.device)
+    opened = fold_ensemble([options.run, *options.folds], options.trust, options.device)
     if options.members is not None:
         if options.members < 1:
             raise InputError(f"--members {options.members}: an ensemble has at least one member")
-        opened.recipe.task.members = options.members
+        for run in opened.runs:
+            run.recipe.task.members = options.members
     if options.benefit:
         opened.place(options.benefit, options.steps or opened.method.steps)
     elif options.steps is not None:

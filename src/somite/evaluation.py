@@ -25,7 +25,7 @@ TERCILES = ("small", "medium", "large")
 def evaluate(run: Run, split: str, out: Path, seed: int = 0, progress=iter) -> dict[str, Any]:  # noqa: ANN001
     """Score a split of the run's own data into the folder `out`; `progress` wraps the cases. Returns the summary."""
     cases = run.recipe.data.cases(split)
-    scored = list(run.recipe.task.evaluate(run.recipe.method, run.recipe.data, progress(cases), seed))
+    scored = list(run.evaluate(progress(cases), seed))
     rows = with_terciles([row for one in scored for row in one.rows])
     summary_ = {
         "split": split,

@@ -1,5 +1,6 @@
 """A trained run, ready to use: `run = somite.load("runs/demo"); result = run.predict("image.png", members=10)`."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,21 @@ from .diffusion.timesteps import benefit_knots
 from .errors import InputError
 from .nn.automaton import Automaton, Expected, Firing, Stochastic
 from .predict.ensemble import Result
+from .predict.fusion import decide
 from .recipe import Recipe, build, only_own, parse
+from .tasks.task import Scored
 
 
 @dataclass
 class Run:
-    """A run folder in memory. `recipe.method.network` is the bare network."""
+    """A run folder in memory. `recipe.method.network` is the bare network.
+
+    `folds`: further runs of a cross-validation; every run segments with its own preprocessing, and all members are fused.
+    """
 
     path: Path
     recipe: Recipe
+    folds: tuple["Run", ...] = ()
 
     @property
     def method(self) -> Method:
@@ -41,7 +48,29 @@ class Run:
         """
         if members is not None and members < 1:
             raise InputError(f"--members {members}: an ensemble has at least one member")
-        return self.recipe.task.predict(self.method, self.recipe.data.preprocess, self.record(image), seed, members)
+        return self.segment(self.record(image), members, seed)
+
+    def segment(self, record: Record, members: int | None = None, seed: int = 0) -> Result:
+        """`predict` for a case that has been read; with folds, `members` of each."""
+        results = [one.recipe.task.predict(one.method, one.recipe.data.preprocess, record, seed, members) for one in self.runs]
+        if not self.folds:
+            return results[0]
+        # nnU-Net averages the folds' logits; here: probabilities, as of every ensemble in somite, so that calibration compares.
+        found = np.concatenate([result.members for result in results])
+        probability = self.recipe.task.fusion(found)
+        return Result(record, decide(probability), probability, found.std(0), found)
+
+    def evaluate(self, cases: Iterable[Case], seed: int = 0) -> Iterator[Scored]:
+        """Score labelled cases; with folds, cases that no fold has trained on, such as those of "test"."""
+        task, data = self.recipe.task, self.recipe.data
+        if not self.folds:
+            yield from task.evaluate(self.method, data, cases, seed)
+        else:
+            yield from (task.score(self.segment(data.read(case), seed=seed)) for case in cases)
+
+    @property
+    def runs(self) -> tuple["Run", ...]:
+        return (self, *self.folds)
 
     def record(self, image: np.ndarray | str | Path | Case) -> Record:
         if isinstance(image, np.ndarray):
@@ -56,21 +85,25 @@ class Run:
 
     def take(self, steps: int) -> None:
         """Sample with another number of reverse steps."""
-        self.recipe.method.take(steps)
+        for run in self.runs:
+            run.method.take(steps)
 
     def read(self, readout: str) -> None:
         """Which answer of the network counts: "sample", or MedSegDiff's "cal" or "fused"."""
-        self.recipe.method.readout = READOUTS[readout]()
+        for run in self.runs:
+            run.method.readout = READOUTS[readout]()
 
     def place(self, benefit: str | Path, steps: int) -> None:
         """Sample at `steps` timesteps, placed by the benefit of the image that `somite analyse timesteps` measured."""
-        self.method.place(benefit_knots(benefit), steps)
+        for run in self.runs:
+            run.method.place(benefit_knots(benefit), steps)
 
     @property
     def sampling(self) -> dict[str, Any]:
         """What an answer depends on beside weights, members and seed."""
         told = {"steps": self.method.steps, "readout": type(self.method.readout).__name__, "arithmetic": self.arithmetic}
-        return told if self.method.placed is None else {**told, "timesteps": self.method.placed}
+        placed = {} if self.method.placed is None else {"timesteps": self.method.placed}
+        return {**told, **placed, **({"folds": [str(run.path) for run in self.runs]} if self.folds else {})}
 
     def fire(self, firing: Firing) -> None:
         """How the cells of an automaton act at inference. Raises InputError for networks without cells."""
@@ -89,7 +122,7 @@ class Run:
         return [f"{type(one.firing).__name__} {one.arithmetic}".replace("torch.", "") for one in cells]
 
     def automata(self, option: str) -> list[Automaton]:
-        found = [module for module in self.recipe.method.modules() if isinstance(module, Automaton)]
+        found = [module for run in self.runs for module in run.method.modules() if isinstance(module, Automaton)]
         if not found:
             raise InputError(f"{option} is for cellular automata, and this run's network has no cells; leave it out")
         return found

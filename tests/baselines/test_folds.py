@@ -10,11 +10,13 @@ import torch
 import somite
 from runs import tiny
 from somite.baselines.folds import fold_ensemble
+from somite.cli import main
 from somite.data.dataset import Data
 from somite.data.phantoms import write_phantoms
 from somite.data.record import Case
 from somite.data.split import folds
 from somite.errors import InputError
+from somite.evaluation import read_rows
 from somite.train.module import Module
 from somite.train.options import Training
 
@@ -85,12 +87,28 @@ def test_an_ensemble_is_the_mean_of_its_runs(root, runs):
 
 def test_an_ensemble_is_scored_on_the_test_split(runs):
     ensemble = fold_ensemble(runs, device="cpu")
-    held = ensemble.runs[0].recipe.data.cases("test")
+    held = ensemble.recipe.data.cases("test")
     scored = list(ensemble.evaluate(held))
     assert [one.rows[0]["case"] for one in scored] == [case.id for case in held]
-    prediction, truth = ensemble.predict(held[0]).mask, ensemble.runs[0].recipe.data.read(held[0]).labels
+    prediction, truth = ensemble.predict(held[0]).mask, ensemble.recipe.data.read(held[0]).labels
     dice = 2 * (prediction * truth).sum() / max(prediction.sum() + truth.sum(), 1)
     assert scored[0].rows[0]["dice"] == pytest.approx(dice)
+
+
+def test_folds_on_the_command_line(runs, root, tmp_path, capsys):
+    image = sorted((root / "images").iterdir())[0]
+    one, two = map(str, runs)
+    assert main(["predict", one, str(image), "--with", two, "--out", str(tmp_path / "out"), "--save", "members"]) == 0
+    assert len(list((tmp_path / "out").glob(f"{image.stem}_member*"))) == 2
+    assert main(["evaluate", one, "--with", two]) == 2
+    assert "--out" in capsys.readouterr().err
+    assert main(["evaluate", one, "--with", two, "--out", str(tmp_path / "scores")]) == 0
+    told = json.loads((tmp_path / "scores" / "metrics.json").read_text())
+    assert told["folds"] == [one, two]
+    rows = read_rows(tmp_path / "scores" / "rows.csv")
+    expected = [scored.rows[0]["dice"] for scored in fold_ensemble(runs, device="cpu").evaluate(somite.load(one).recipe.data.cases("test"))]
+    assert [float(row["dice"]) for row in rows] == pytest.approx(expected, abs=1e-5)
+    assert main(["calibrate", one, "--with", two]) == 2
 
 
 def test_runs_that_do_not_belong_together_are_refused(root, runs, tmp_path):

@@ -81,7 +81,7 @@ def fused(run: Run, split: str, members: Sequence[int], seed: int, progress: Pro
     cases = []
     for case in progress(run.recipe.data.cases(split)):
         record = run.recipe.data.read(case)
-        found = run.recipe.task.predict(run.method, run.recipe.data.preprocess, record, seed, members[-1]).members
+        found = run.segment(record, members[-1], seed).members
         labels = votes(found)[:, 0] if found.shape[1] == 1 else ~votes(found)[:, 0]
         cases.append(Fused(record, {count: Mean()(found[:count]) for count in members}, labels))
     return cases

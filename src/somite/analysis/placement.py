@@ -62,9 +62,8 @@ def analyse_placement(
 
 
 def scored(run: Run, case: Case, placement: str, members: int, seed: int) -> list[Row]:
-    data, task = run.recipe.data, run.recipe.task
-    result = task.predict(run.method, data.preprocess, data.read(case), seed, members)
-    return [{"placement": placement, "steps": run.method.steps, "members": members, **row} for row in task.score(result).rows]
+    result = run.segment(run.recipe.data.read(case), members, seed)
+    return [{"placement": placement, "steps": run.method.steps, "members": members, **row} for row in run.recipe.task.score(result).rows]
 
 
 def summary(rows: Sequence[Row], counts: Sequence[int]) -> list[dict[str, Any]]:

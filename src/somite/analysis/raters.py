@@ -69,7 +69,7 @@ def scored(run: Run, case: Case, folder: Path, counts: Sequence[int], seed: int)
     raters = raters_of(case, folder)
     assert record.labels is not None  # the cases of a split are labelled
     truth = record.labels > 0
-    found = run.recipe.task.predict(run.method, run.recipe.data.preprocess, record, seed, counts[-1]).members
+    found = run.segment(record, counts[-1], seed).members
     drawn = votes(found)[:, 0]
     answers = [(RUN, count, drawn[:count], decide(Mean()(found[:count])) > 0) for count in counts]
     answers += [(MAJORITY, 1, truth[None], truth), (EMPTY, 1, np.zeros_like(truth)[None], np.zeros_like(truth))]

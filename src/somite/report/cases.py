@@ -68,13 +68,12 @@ def chosen(ranked: Sequence[str]) -> dict[str, list[str]]:
 
 def predictions(run: Run, summary: dict[str, Any], cases: Sequence[Case]) -> Iterator[tuple[Record, Result]]:
     """As the evaluation predicted them: its seed, members and steps."""
-    task, data, method = run.recipe.task, run.recipe.data, run.recipe.method
-    before = method.steps
+    before = run.method.steps
     run.take(summary["steps"])
     try:
         for case in cases:
-            record = data.read(case)
-            yield record, task.predict(method, data.preprocess, record, summary["seed"], summary["members"])
+            record = run.recipe.data.read(case)
+            yield record, run.segment(record, summary["members"], summary["seed"])
     finally:
         run.take(before)
 

@@ -100,7 +100,7 @@ def evaluated(run: Run, members: Sequence[int]) -> Iterator[Row]:
     temperatures = {count: fit(pairs) for count, pairs in validation(run, members).items()}
     data, task = run.recipe.data, run.recipe.task
     for case in data.cases("test"):
-        whole = task.predict(run.method, data.preprocess, data.read(case), 0, members[-1])
+        whole = run.segment(data.read(case), members[-1])
         for count in members:
             fused = Mean()(whole.members[:count])
             for scaling, probability in ((RAW, fused), (TEMPERATURE, scaled(fused, temperatures[count]))):
@@ -111,12 +111,12 @@ def evaluated(run: Run, members: Sequence[int]) -> Iterator[Row]:
 
 def validation(run: Run, members: Sequence[int]) -> dict[int, list[tuple[np.ndarray, np.ndarray]]]:
     """Probabilities and labels of the validation cases by number of members."""
-    data, task = run.recipe.data, run.recipe.task
+    data = run.recipe.data
     pairs: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {count: [] for count in members}
     for case in data.cases("val"):
         record = data.read(case)
         assert record.labels is not None  # the cases of a split are labelled
-        found = task.predict(run.method, data.preprocess, record, 0, members[-1]).members
+        found = run.segment(record, members[-1]).members
         for count in members:
             pairs[count].append((Mean()(found[:count]), record.labels))
     return pairs
