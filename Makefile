@@ -28,6 +28,7 @@ docs: $(READY)
 
 bench: .venv/.installed
 	$(BIN)/python benchmarks/automaton.py
+	$(BIN)/python benchmarks/sampling.py
 
 clean:
 	rm -rf .venv site

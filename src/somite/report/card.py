@@ -70,7 +70,7 @@ def scores(run: Run) -> str:
     found = evaluation(run.path, run.path)
     head = words.sentence(found.summary, len({row["case"] for row in found.rows}))
     table = ["| | mean | 95 % interval | | |", "|---|---:|---:|---|---|"]
-    lines = words.lines(found.summary, getattr(run.recipe.task, "boundary", 0))
+    lines = words.lines(found.summary)
     table += [f"| {line.name} | {line.mean} | {line.interval} | {line.better} | {line.text} |" for line in lines]
     notes = f"Intervals are percentiles of a bootstrap over groups. {found.summary['empty_rule']}"
     return f"## Evaluation\n\n{head} {notes}\n\n" + "\n".join(table)

@@ -79,7 +79,7 @@ def predictions(run: Run, summary: dict[str, Any], cases: Sequence[Case]) -> Ite
 
 
 def show(run: Run, rows: Sequence[Row], record: Record, result: Result, most: float) -> Shown:
-    look = view(record, result, getattr(run.recipe.data.preprocess, "axis", 2))
+    look = view(record, result, run.recipe.data.preprocess.axis)
     several = len(rows) > 1
     facts = [f"Dice {number(score(rows))}", *([] if several else [f"size: {rows[0]['tercile']}"])]
     facts += [f"label {row['label']}: {number(float(row['dice']))} ({row['tercile']})" for row in rows if several]

@@ -38,8 +38,7 @@ def write_report(run: Run, folder: Path) -> Path:
 
 def context(run: Run, folder: Path, found: Evaluation, past: History) -> dict[str, Any]:
     summary = found.summary
-    boundary = getattr(run.recipe.task, "boundary", 0)  # only segmentation has one
-    lines = words.lines(summary, boundary)
+    lines = words.lines(summary)
     return {
         "notice": words.NOTICE,
         "limits": words.LIMITS,
@@ -54,7 +53,7 @@ def context(run: Run, folder: Path, found: Evaluation, past: History) -> dict[st
         "tiles": [line for line in lines if line.name.startswith(("Dice", "NSD", "HD95", "ECE, pooled"))],
         "empty_rule": words.empty_rule(summary["empty_rule"]),
         "bin_rule": words.bin_rule(summary["bins"]),
-        "boundary": boundary,
+        "boundary": summary["boundary"],
         "gallery": gallery(run, summary, found.rows),
         **pictures(found, past),
         "kept": past.best if past.best and past.best["step"] else None,

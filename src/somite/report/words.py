@@ -62,10 +62,10 @@ class Line:
     track: dict[str, str] | None  # where mean and interval lie on [0, 1], in per cent
 
 
-def lines(summary: dict[str, Any], boundary: int) -> list[Line]:
+def lines(summary: dict[str, Any]) -> list[Line]:
     """The table of an evaluation: means over cases, then what is pooled over pixels. One member has no spread to tell of."""
     known = {name: found for name, found in summary["metrics"].items() if summary["members"] > 1 or name != "nqm"}
-    terms = {"tolerance": f"{summary['tolerance']:g} {summary['unit']}", "unit": summary["unit"], "boundary": boundary}
+    terms = {"tolerance": f"{summary['tolerance']:g} {summary['unit']}", "unit": summary["unit"], "boundary": summary["boundary"]}
     out = [line(MEANINGS.get(name, Meaning(name, "", "", False)), known[name], terms) for name in sorted(known, key=place)]
     return out + [line(meaning, summary["pooled"][name], terms) for name, meaning in POOLED.items() if name in summary["pooled"]]
 

@@ -44,7 +44,8 @@ class Segmentation(Task):
         self.bins, self.batch, self.steps, self.glimpses = bins, batch, steps or [], glimpses
 
     def settings(self) -> dict[str, Any]:
-        return {"members": self.members, "fusion": type(self.fusion).__name__, "bins": self.bins, "tolerance": self.tolerance}
+        told = {"bins": self.bins, "boundary": self.boundary, "tolerance": self.tolerance}
+        return {"members": self.members, "fusion": type(self.fusion).__name__, **told}
 
     def split(self, batch: Sample) -> tuple[Tensor, Cond]:
         return batch["mask"], {"image": batch["image"]}
