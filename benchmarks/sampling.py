@@ -216,7 +216,9 @@ def table(values: dict, rounds: int, threads: int, load: float) -> str:
         *cache_section("The network of `segdiff/small`", values["small"], f"medians of {rounds}"),
     ]
     if "paper" in values:
-        lines += cache_section("The paper's network for MoNuSeg (`segdiff/official`)", values["paper"], f"medians of {min(rounds, PAPER_ROUNDS)}", 100)
+        lines += cache_section(
+            "The paper's network for MoNuSeg (`segdiff/official`)", values["paper"], f"medians of {min(rounds, PAPER_ROUNDS)}", 100
+        )
     lines += ["## Members in one batch", "", f"Medians of {rounds}.", "", *batch_section(values["batches"])]
     return "\n".join(lines)
 

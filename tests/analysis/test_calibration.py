@@ -42,6 +42,9 @@ def test_rows_figure_and_the_numbers_in_them(runs, tmp_path):
     theirs = binary_calibration_error(as_tensor(np.concatenate(probability)), as_tensor(np.concatenate(truth)).long(), n_bins=15)
     assert float(raw["ece"]) == pytest.approx(float(theirs), abs=2e-4)
     assert raw["evaluations"] == "3"
+    shares = [(runs[0].predict(case, members=3).members[:, 0] >= 0.5).mean(0).ravel() for case in runs[0].recipe.data.cases("test")]
+    theirs = binary_calibration_error(as_tensor(np.concatenate(shares)), as_tensor(np.concatenate(truth)).long(), n_bins=4)
+    assert float(raw["votes"]) == pytest.approx(float(theirs), abs=1e-5)  # four bins keep 0, 1/3, 2/3 and 1 apart
 
 
 def test_the_temperature_lowers_the_log_score_of_the_cases_it_was_fitted_on(runs, tmp_path):

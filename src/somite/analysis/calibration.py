@@ -3,8 +3,8 @@
 Every run segments the same cases. Its first 1, 2, 5, 10 ... members are fused, as they are and at a temperature fitted on the
 validation cases for just that number of members, and each is scored by the pooled calibration error of all pixels, of the
 foreground and of the band along the truth's border, by the mean over images, and by Brier and log score. `evaluations` is
-what a prediction costs (members times reverse steps), so runs can be compared at equal cost; `floor` is what a perfect
-sampler with as many members would show.
+what a prediction costs (members times reverse steps), so runs can be compared at equal cost; `votes` is the error of the members'
+vote shares, and `floor` what a perfect sampler with as many members would show there.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -73,8 +73,15 @@ def of_run(run: Run, split: str, members: Sequence[int], seed: int, progress: Pr
                 "scaling": scaling,
                 "temperature": t,
                 "floor": floor,
+                "votes": vote_error(testing, count),
             }
             yield from (told | scores for scores in scored(testing, count, t))
+
+
+def vote_error(cases: Sequence[Fused], count: int) -> float:
+    """The calibration error of the first `count` members' vote shares, which is what `floor` is the floor of."""
+    counted = [(metric.vote_histogram(case.votes[:count]), metric.vote_histogram(case.votes[:count][:, case.labels > 0])) for case in cases]
+    return metric.vote_ece(*np.sum(counted, axis=0))
 
 
 def fused(run: Run, split: str, members: Sequence[int], seed: int, progress: Progress) -> list[Fused]:
