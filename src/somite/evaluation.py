@@ -184,5 +184,6 @@ def comparison(first: Path, second: Path) -> tuple[list[Row], str]:
     if ours["tolerance"] != theirs["tolerance"] or ours["data"]["digest"] != theirs["data"]["digest"]:
         raise InputError(f"{first} and {second} were evaluated on other cases or with another NSD tolerance; evaluate both in the same way")
     lines = [f"{first} minus {second}, {rows[0]['cases']} shared cases; mean difference [95 % interval], p (Holm)"]
+    lines += [f"{path}: {told['members']} members, {told['steps']} reverse step(s)" for path, told in ((first, ours), (second, theirs))]
     lines += [f"{line(row['metric'], row)}   p = {row['p_holm']:.3g}" for row in rows]
     return rows, "\n".join(lines)

@@ -12,6 +12,7 @@ import somite
 from somite.data.phantoms import write_phantoms
 from somite.errors import InputError
 from somite.evaluation import evaluate
+from somite.files import read_json
 from somite.recipe import parse, path_of
 from somite.report import words
 from somite.report.card import write_card
@@ -117,6 +118,15 @@ def test_figures_hold_no_links_either(page):
 def test_every_image_has_an_alternative_text(page):
     assert len(page.images()) == 5 * 2 + 6  # cases and figures; two steps log no loss
     assert all(attrs["alt"] for attrs in page.images())
+
+
+def test_the_sentence_says_whose_answer_it_is(run):
+    summary = read_json(run.path / "metrics.json")
+    assert "reverse step, the mean" in words.sentence({**summary, "steps": 1}, 3)
+    told = {**summary, "readout": "Auxiliary", "timesteps": [999, 500], "steps": 2, "folds": ["a", "b"]}
+    assert "2 reverse steps placed by the benefit of the image of each of 2 folds, by the auxiliary map alone, the" in words.sentence(
+        told, 3
+    )
 
 
 def test_numbers_are_those_of_the_summary(run, page):

@@ -117,6 +117,9 @@ def sentence(summary: dict[str, Any], cases: int) -> str:
     spread = "no interval, as there is one group only" if dice["low"] is None else f"95 % interval {interval(dice)}"
     over = f"{count(cases, 'case')} ({count(dice['groups'], 'group')})" + (f" and {labels} labels" if labels > 1 else "")
     how = f"{count(summary['members'], 'member')} and {count(summary['steps'], 'reverse step')}"
+    how += " placed by the benefit of the image" if "timesteps" in summary else ""
+    how += f" of each of {len(summary['folds'])} folds" if "folds" in summary else ""
+    how += {"Auxiliary": ", by the auxiliary map alone", "Fused": ", fused with the auxiliary map"}.get(summary["readout"], "")
     return f"On {over} of the {summary['split']} split, with {how}, the mean Dice is {number(dice['mean'])} ({spread})."
 
 
