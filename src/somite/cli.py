@@ -133,6 +133,7 @@ def add_studies(commands: Any) -> None:  # noqa: ANN401
     study.add_argument("--data", required=True, help='folder, CSV or nnU-Net raw folder; "nuclei" is the bundled set')
     study.add_argument("--budget", choices=["smoke", "cpu", "paper"], default="cpu", help="minutes, hours on two cores, days on a GPU")
     study.add_argument("--seeds", type=int, nargs="+", help="default: the budget's")
+    study.add_argument("--steps", type=int, help="training steps of every job (default: the budget's)")
     study.add_argument("--only", nargs="+", default=[], metavar="CELL", help="networks, or NETWORK/METHOD")
     study.add_argument("--engine", choices=["pool", "ray", "slurm"], default="pool", help="processes here, a Ray cluster, a Slurm array")
     study.add_argument("--workers", type=int, default=1, help="jobs at a time (pool and local ray)")

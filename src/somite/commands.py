@@ -167,7 +167,7 @@ def study(options: Namespace) -> None:
         engine: Engine = Pool(options.workers)
     else:
         engine = Ray(options.workers, options.address) if options.engine == "ray" else Submitit(out / "slurm")
-    print(fair_trial_study(options.data, out, engine, options.budget, options.seeds, options.only, options.threads))
+    print(fair_trial_study(options.data, out, engine, options.budget, options.seeds, options.only, options.threads, options.steps))
     print(f"table and verdict: {out / 'verdict.md'}")
 
 

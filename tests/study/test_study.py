@@ -63,6 +63,10 @@ def test_every_cell_is_a_recipe_and_twins_share_their_network(root, tmp_path, bu
 def test_bad_requests(root, tmp_path):
     with pytest.raises(InputError, match="choose from smoke, cpu, paper"):
         jobs(str(root), tmp_path, "weeks")
+    with pytest.raises(InputError, match="--steps 0"):
+        jobs(str(root), tmp_path, "cpu", steps=0)
+    (longer,) = jobs(str(root), tmp_path, "cpu", seeds=[0], only=["DynUNet"], steps=7)
+    assert yaml.safe_load(longer.recipe)["training"]["steps"] == 7
     with pytest.raises(InputError, match="no such cell"):
         jobs(str(root), tmp_path, "cpu", only=["UNet"])
 

@@ -18,10 +18,11 @@ def fair_trial_study(
     seeds: Sequence[int] | None = None,
     only: Sequence[str] = (),
     threads: int = 1,
+    steps: int | None = None,
     say: Callable[[str], None] = print,
 ) -> str:
     """Run what is left of the grid, then write rows.csv, timesteps.csv and verdict.md into `out`. Returns the claims with their verdicts."""
-    grid = fair_trial.jobs(data, out, budget, seeds, only, threads)
+    grid = fair_trial.jobs(data, out, budget, seeds, only, threads, steps)
     left = [job for job in grid if not done(job)]
     say(f"{len(grid)} jobs, {len(grid) - len(left)} done already")
     for count, rows in enumerate(engine.run(work, left), 1):

@@ -13,7 +13,7 @@ its fusion with the sample are further answers of its diffusion.
 
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -101,11 +101,21 @@ PAPER = {
 }
 
 
-def jobs(data: str, out: Path, budget: str, seeds: Sequence[int] | None = None, only: Sequence[str] = (), threads: int = 1) -> list[Job]:
-    """The grid. `only` keeps cells whose "network" or "network/method" is named."""
+def jobs(
+    data: str,
+    out: Path,
+    budget: str,
+    seeds: Sequence[int] | None = None,
+    only: Sequence[str] = (),
+    threads: int = 1,
+    steps: int | None = None,
+) -> list[Job]:
+    """The grid. `only` keeps cells whose "network" or "network/method" is named; steps: of training, in place of the budget's."""
     if budget not in BUDGETS:
         raise InputError(f"--budget {budget}: choose from {', '.join(BUDGETS)}")
-    chosen = BUDGETS[budget]
+    if steps is not None and steps < 1:
+        raise InputError(f"--steps {steps}: training takes at least 1 step")
+    chosen = replace(BUDGETS[budget], steps=steps or BUDGETS[budget].steps)
     cells = [(network, method) for network in NETWORKS for method in METHODS] + [(name, "feed-forward") for name in BASELINES]
     known = {name for network, method in cells for name in (network, f"{network}/{method}")}
     unknown = [name for name in only if name not in known]
