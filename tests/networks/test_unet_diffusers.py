@@ -19,6 +19,7 @@ from somite.diffusion.terms import Aux, Noise, Variational
 from somite.networks.ensemdiff import EnsemDiff
 from somite.networks.medsegdiff import FFParser, MedSegDiff, MedSegDiffV1
 from somite.networks.segdiff import SegDiff
+from somite.predict.ensemble import sample
 
 REFERENCE = Path(__file__).parents[1] / "reference" / "unet"
 CITY = {"rrdb_blocks": 15, "mults": (1, 1, 2, 2, 4, 4), "attention": (8, 16)}
@@ -162,6 +163,22 @@ def test_segdiff_encodes_the_image_once_a_sampling_and_to_the_same_result(segdif
     method.network.cache_image = True
     hook.remove()
     assert torch.equal(*results)
+
+
+def test_members_of_one_image_share_its_encoding(segdiff):
+    method, case = segdiff
+    before = method.steps
+    method.take(1)  # a walk of many steps with such weights would make more of the last digit
+    seen = []
+    hook = method.network.rrdb.register_forward_hook(lambda _, given, __: seen.append(len(given[0])))
+    images = case["image"][:1].repeat(2, 1, 1, 1) * torch.tensor([1.0, 0.5])[:, None, None, None]
+    together = sample(method, images, "x", members=3, seed=0, batch=6)
+    assert seen == [2]
+    apart = sample(method, images, "x", members=3, seed=0, batch=1)
+    hook.remove()
+    method.take(before)
+    torch.testing.assert_close(together, apart, rtol=0, atol=1e-3)  # 1 / alpha at T-1 makes 150 of a last digit
+    assert (together[:, 0] - together[:, 1]).abs().max() > 0.1
 
 
 @torch.no_grad()

@@ -25,8 +25,7 @@ class Told(Method):
     def loss(self, target, cond):
         raise NotImplementedError
 
-    def sample(self, cond, shape):
-
+    def sample(self, cond, shape, of=None):
         return self.maps.detach()[: shape[0]]
 
     @property

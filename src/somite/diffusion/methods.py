@@ -5,7 +5,7 @@ both methods: a recipe becomes feed-forward by naming the other method.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import torch
@@ -33,8 +33,16 @@ class Method(nn.Module, ABC):
         """Named scalar losses; "loss" is the one to minimise. `target` is a label map (b, 1, *s)."""
 
     @abstractmethod
-    def sample(self, cond: Cond, shape: Shape) -> Tensor:
-        """One sample of the target for each condition: probabilities (b, codec.channels, *s)."""
+    def sample(self, cond: Cond, shape: Shape, of: Sequence[int] | None = None) -> Tensor:
+        """Samples of the target: probabilities (b, codec.channels, *s), b = shape[0]. `of`: which condition each sample
+        has, so that many of one are encoded once; None: one of each.
+        """
+
+    def encode(self, cond: Cond, of: Sequence[int] | None) -> Cond:
+        """The network's encoding of each condition, one row a sample. No gradient."""
+        with torch.no_grad():
+            known = self.network.encode(cond)
+        return known if of is None else {name: value[list(of)] for name, value in known.items()}
 
     @property
     @abstractmethod
@@ -117,15 +125,14 @@ class Diffusion(Method):
         ex = self.corrupt(target, t, eps)
         return self.total(self.denoise(ex.x_t, t, self.network.encode(cond)), ex)
 
-    def trajectory(self, cond: Cond, shape: Shape) -> Iterator[Step]:
-        """Every step of one sampling; `shape` is the target's in data space."""
+    def trajectory(self, cond: Cond, shape: Shape, of: Sequence[int] | None = None) -> Iterator[Step]:
+        """Every step of one sampling; `shape` is the targets' in data space."""
         x = rng.normal(self.codec.shape(shape), self.schedule.table.device)
-        with torch.no_grad():
-            cond = self.network.encode(cond)
-        yield from self.sampler.trajectory(lambda x, t, state: self.denoise(x, t, cond, state), self.schedule, x)
+        known = self.encode(cond, of)
+        yield from self.sampler.trajectory(lambda x, t, state: self.denoise(x, t, known, state), self.schedule, x)
 
-    def sample(self, cond: Cond, shape: Shape) -> Tensor:
-        *_, last = self.trajectory(cond, shape)
+    def sample(self, cond: Cond, shape: Shape, of: Sequence[int] | None = None) -> Tensor:
+        *_, last = self.trajectory(cond, shape, of)
         return self.readout(last, self.codec)
 
     @property
@@ -154,21 +161,21 @@ class FeedForward(Method):
         super().__init__()
         self.network, self.terms, self.codec, self.readout = network, terms, codec or Signed(), readout or Sampled()
 
-    def predict(self, cond: Cond, shape: Shape, device: torch.device) -> tuple[Prediction, Tensor, Tensor]:
-        """The prediction with the x and t that stood for "nothing"."""
+    def predict(self, known: Cond, shape: Shape, device: torch.device) -> tuple[Prediction, Tensor, Tensor]:
+        """The prediction with the x and t that stood for "nothing"; `known` as the network's `encode` returned it."""
         x = torch.zeros(self.codec.shape(shape), device=device)
         t = torch.zeros(shape[0], dtype=torch.long, device=device)
-        out = self.network(x, t, self.network.encode(cond))
+        out = self.network(x, t, known)
         logits = out.value.float()
         return Prediction(self.codec.from_logits(logits), x, out, logits), x, t
 
     def loss(self, target: Tensor, cond: Cond) -> dict[str, Tensor]:
-        pred, x, t = self.predict(cond, tuple(target.shape), target.device)
+        pred, x, t = self.predict(self.network.encode(cond), tuple(target.shape), target.device)
         return self.total(pred, Noised(self.codec.probabilities(target), self.codec.encode(target), x, x, t))
 
     @torch.no_grad()
-    def sample(self, cond: Cond, shape: Shape) -> Tensor:
-        pred, _, _ = self.predict(cond, shape, next(self.parameters()).device)
+    def sample(self, cond: Cond, shape: Shape, of: Sequence[int] | None = None) -> Tensor:
+        pred, _, _ = self.predict(self.encode(cond, of), shape, next(self.parameters()).device)
         return self.readout(Step(-1, pred.x0, pred), self.codec)
 
     @property

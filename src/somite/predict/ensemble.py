@@ -42,14 +42,18 @@ def predict(
 
 
 def sample(method: Method, image: Tensor, case: str, members: int, seed: int, batch: int) -> Tensor:
-    """(n, c, *s) -> (m, n, k, *s) probabilities on the CPU, `batch` pairs of slice and member at a time."""
+    """(n, c, *s) -> (m, n, k, *s) probabilities on the CPU, `batch` pairs of slice and member at a time.
+
+    A slice's members stand side by side, so that a batch encodes it once for all of them.
+    """
     device = next(method.parameters()).device
-    pairs = [(row, member) for member in range(members) for row in range(len(image))]
+    pairs = [(row, member) for row in range(len(image)) for member in range(members)]
     parts = []
     for at in range(0, len(pairs), batch):
         chunk = pairs[at : at + batch]
-        cond = {"image": image[[row for row, _ in chunk]].to(device)}
+        rows = sorted({row for row, _ in chunk})
+        cond = {"image": image[rows].to(device)}
         with torch.no_grad(), seeded(seed, [f"{case}/{row}/{member}" for row, member in chunk]):
-            parts.append(method.sample(cond, (len(chunk), 1, *image.shape[2:])).float().cpu())
+            parts.append(method.sample(cond, (len(chunk), 1, *image.shape[2:]), [rows.index(row) for row, _ in chunk]).float().cpu())
     out = torch.cat(parts)
-    return out.view(members, len(image), *out.shape[1:])
+    return out.view(len(image), members, *out.shape[1:]).transpose(0, 1)
