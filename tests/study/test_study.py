@@ -145,6 +145,7 @@ def test_claims_follow_from_paired_differences():
     raw, scaled, dice = verdicts.values()
     assert (raw.verdict, scaled.verdict, dice.verdict) == ("holds", "does not hold", "undecided")
     assert raw.difference.mean == pytest.approx(-0.195, abs=0.01)
+    assert replace(raw, adjusted=0.2).verdict == "undecided"  # six groups give short intervals, but no small p
     few = [replace(raw, difference=replace(raw.difference, low=float("nan")))]
     assert few[0].verdict.startswith("undecided")
 
