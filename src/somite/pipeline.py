@@ -95,8 +95,9 @@ class Run:
 
     def place(self, benefit: str | Path, steps: int) -> None:
         """Sample at `steps` timesteps, placed by the benefit of the image that `somite analyse timesteps` measured."""
+        knots = benefit_knots(benefit)
         for run in self.runs:
-            run.method.place(benefit_knots(benefit), steps)
+            run.method.place(knots, steps)
 
     @property
     def sampling(self) -> dict[str, Any]:

@@ -80,8 +80,7 @@ def of_run(run: Run, split: str, members: Sequence[int], seed: int, progress: Pr
 
 def vote_error(cases: Sequence[Fused], count: int) -> float:
     """The calibration error of the first `count` members' vote shares, which is what `floor` is the floor of."""
-    counted = [(metric.vote_histogram(case.votes[:count]), metric.vote_histogram(case.votes[:count][:, case.labels > 0])) for case in cases]
-    return metric.vote_ece(*np.sum(counted, axis=0))
+    return metric.vote_ece(*np.sum([metric.vote_counts(case.votes[:count], case.labels > 0) for case in cases], axis=0))
 
 
 def fused(run: Run, split: str, members: Sequence[int], seed: int, progress: Progress) -> list[Fused]:

@@ -70,7 +70,7 @@ def fused_each(sample: Tensor, cal: Tensor) -> Tensor:
 
 def overlap(mask: Tensor, cal: Tensor, axes: range) -> Tensor:
     """Dice, kept broadcastable."""
-    both, each = ((x).sum(tuple(axes), keepdim=True) for x in (mask * cal, mask + cal))
+    both, each = (x.sum(tuple(axes), keepdim=True) for x in (mask * cal, mask + cal))
     return (2 * both + 1e-5) / (each + 1e-5)
 
 

@@ -189,10 +189,15 @@ def vote_histogram(members: NDArray[np.bool_]) -> NDArray[np.int64]:
     return np.bincount(votes.ravel(), minlength=len(members) + 1).astype(np.int64)
 
 
+def vote_counts(members: NDArray[np.bool_], truth: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """(2, N + 1): pixels with k = 0..N votes, and those of them that are foreground in truth. Counts of cases add."""
+    return np.stack([vote_histogram(members), vote_histogram(members[:, truth])])
+
+
 def vote_ece(pixels: ArrayLike, positives: ArrayLike) -> float:
     """The ECE of vote shares k / N, each a bin of its own: what `sampler_floor` is the floor of.
 
-    (N + 1,) counts of pixels with k = 0..N votes, and of those that are foreground in truth. Counts of cases add.
+    The two rows of `vote_counts`, (N + 1,) each.
     """
     n, y = np.asarray(pixels, dtype=np.float64), np.asarray(positives, dtype=np.float64)
     share = np.arange(n.size) / (n.size - 1)

@@ -84,10 +84,8 @@ class Segmentation(Task):
             scored.bins += self.reliability(one)
             scored.curves += self.by_members(one)
             if len(result.members) > 1:
-                counts = calibration.vote_histogram(one.votes), calibration.vote_histogram(one.votes[:, one.truth])
-                scored.votes += [
-                    {**one.key, "votes": k, "pixels": int(n), "positives": int(y)} for k, (n, y) in enumerate(zip(*counts, strict=True))
-                ]
+                counted = calibration.vote_counts(one.votes, one.truth).T.tolist()
+                scored.votes += [{**one.key, "votes": k, "pixels": n, "positives": y} for k, (n, y) in enumerate(counted)]
         return scored
 
     def row(self, one: "Label") -> Row:
