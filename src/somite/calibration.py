@@ -18,12 +18,10 @@ def calibrate(run: Run, seed: int = 0, progress: Callable[[Iterable], Iterable] 
 
     It holds for the members and steps that it was fitted with; both are written down.
     """
-    data = run.recipe.data
     pairs = []
-    for case in progress(data.cases("val")):
-        record = data.read(case)
-        assert record.labels is not None  # the cases of a split are labelled
-        pairs.append((run.segment(record, seed=seed).probability, record.labels))
+    for case in progress(run.recipe.data.cases("val")):
+        result = run.segment(case, seed=seed)
+        pairs.append((result.probability, result.record.truth))
     temperature = fit(pairs)
     write_json(path_of(run.path), {"temperature": temperature, **settings(run), "cases": len(pairs), "seed": seed})
     return temperature

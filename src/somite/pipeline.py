@@ -50,8 +50,9 @@ class Run:
             raise InputError(f"--members {members}: an ensemble has at least one member")
         return self.segment(self.record(image), members, seed)
 
-    def segment(self, record: Record, members: int | None = None, seed: int = 0) -> Result:
-        """`predict` for a case that has been read; with folds, `members` of each."""
+    def segment(self, case: Case | Record, members: int | None = None, seed: int = 0) -> Result:
+        """`predict` for a case of the run's data, or one that has been read; with folds, `members` of each."""
+        record = self.recipe.data.read(case) if isinstance(case, Case) else case
         results = [one.recipe.task.predict(one.method, one.recipe.data.preprocess, record, seed, members) for one in self.runs]
         if not self.folds:
             return results[0]
@@ -66,7 +67,7 @@ class Run:
         if not self.folds:
             yield from task.evaluate(self.method, data, cases, seed)
         else:
-            yield from (task.score(self.segment(data.read(case), seed=seed)) for case in cases)
+            yield from (task.score(self.segment(case, seed=seed)) for case in cases)
 
     @property
     def runs(self) -> tuple["Run", ...]:

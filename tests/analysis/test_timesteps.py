@@ -176,7 +176,9 @@ def test_noise_is_common_to_conditions_timesteps_and_batches(pictures):
     assert all(torch.allclose(eps, seen[0], atol=1e-3) for eps in seen)
 
 
-@pytest.mark.parametrize(("codec", "amplitude", "shares"), [(Signed(), 1, 1), (Unit(), 0.5, 1), (Logits(), 1, 1), (OneHot(3), 1, 3)])
+@pytest.mark.parametrize(
+    ("codec", "amplitude", "shares"), [(Signed(), 1, 1), (Signed(0.25), 0.25, 1), (Unit(), 0.5, 1), (Logits(), 1, 1), (OneHot(3), 1, 3)]
+)
 def test_the_theory_speaks_the_codecs_units(codec, amplitude, shares, pictures):
     data = Pictures(4, labels=3 if shares == 3 else 2)
     measured = Measured(Segmentation(), data, list(data.held))

@@ -6,7 +6,7 @@ import torch
 from somite.diffusion.codec import Logits, OneHot, Signed, Unit
 from somite.errors import InputError
 
-BINARY = [Signed(), Unit(), Logits(), Logits(0.9)]
+BINARY = [Signed(), Signed(0.5), Unit(), Logits(), Logits(0.9)]
 
 
 def binary(*space):
@@ -33,7 +33,7 @@ def test_one_hot_against_torch(classes, space):
     torch.testing.assert_close(codec.decode(codec.encode(labels)), reference, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize(("codec", "low", "high"), [(Signed(), -1, 1), (Unit(), 0, 1), (Logits(), -1, 1)])
+@pytest.mark.parametrize(("codec", "low", "high"), [(Signed(), -1, 1), (Signed(0.5), -0.5, 0.5), (Unit(), 0, 1), (Logits(), -1, 1)])
 def test_where_the_codes_lie(codec, low, high):
     assert codec.encode(torch.tensor([[[0, 1]]])).tolist() == [[[low, high]]]
 
@@ -68,6 +68,8 @@ def test_anything_decodes_to_probabilities(codec):
 
 
 def test_refusals():
+    with pytest.raises(InputError, match="amplitude"):
+        Signed(0)
     for confidence in (0.5, 1.0, 0.2):
         with pytest.raises(InputError, match="confidence"):
             Logits(confidence)

@@ -18,12 +18,12 @@ from matplotlib.figure import Figure
 from ..data.record import Record
 from ..errors import InputError
 from ..evaluation import Row, write_rows
-from ..files import replacing
 from ..metrics import calibration as metric
 from ..metrics.intervals import interval, pooled_interval
 from ..pipeline import Run
 from ..predict.fusion import Mean, votes
 from ..predict.temperature import fit, scaled
+from . import figures
 
 BINS, BOUNDARY = 15, 3
 REGIONS = ("all", "foreground", "boundary")
@@ -38,31 +38,25 @@ class Fused:
     probability: dict[int, np.ndarray]
     votes: np.ndarray  # (m, *s) the members' foreground
 
-    @property
-    def labels(self) -> np.ndarray:
-        assert self.record.labels is not None  # the cases of a split are labelled
-        return self.record.labels
-
 
 def analyse_calibration(
     runs: Sequence[Run], out: Path, split: str = "test", members: Sequence[int] = (1, 2, 5, 10), seed: int = 0, progress: Progress = iter
 ) -> dict[str, Path]:
-    """Writes calibration.csv (a row for each run, number of members, scaling and region) and calibration.png."""
+    """Writes calibration.csv (a row for each run, number of members, scaling and region), calibration.svg and .png."""
     wanted = [[case.id for case in run.recipe.data.cases(split)] for run in runs]
     if any(ids != wanted[0] for ids in wanted):
         raise InputError(f"the runs were not made for the same {split} cases; give runs of one data set and one split")
     rows = [row for run in runs for row in of_run(run, split, sorted(members), seed, progress)]
     write_rows(out / "calibration.csv", rows)
-    with replacing(out / "calibration.png") as path:
-        figure(rows).savefig(path, format="png", dpi=150)
-    return {"rows": out / "calibration.csv", "png": out / "calibration.png"}
+    svg, png = figures.save(figure(rows), out, "calibration")
+    return {"rows": out / "calibration.csv", "svg": svg, "png": png}
 
 
 def of_run(run: Run, split: str, members: Sequence[int], seed: int, progress: Progress) -> Iterable[Row]:
     fitting, testing = (fused(run, name, members, seed, progress) for name in ("val", split))
     histogram = np.sum([metric.vote_histogram(case.votes) for case in testing], 0) if members[-1] > 1 else None
     for count in members:
-        temperature = fit([(case.probability[count], case.labels) for case in fitting])
+        temperature = fit([(case.probability[count], case.record.truth) for case in fitting])
         floor = metric.sampler_floor(*metric.fit_beta(histogram), count) if histogram is not None else float("nan")
         for scaling, t in (("raw", 1.0), ("temperature", temperature)):
             told = {
@@ -80,16 +74,16 @@ def of_run(run: Run, split: str, members: Sequence[int], seed: int, progress: Pr
 
 def vote_error(cases: Sequence[Fused], count: int) -> float:
     """The calibration error of the first `count` members' vote shares, which is what `floor` is the floor of."""
-    return metric.vote_ece(*np.sum([metric.vote_counts(case.votes[:count], case.labels > 0) for case in cases], axis=0))
+    return metric.vote_ece(*np.sum([metric.vote_counts(case.votes[:count], case.record.truth > 0) for case in cases], axis=0))
 
 
 def fused(run: Run, split: str, members: Sequence[int], seed: int, progress: Progress) -> list[Fused]:
     cases = []
     for case in progress(run.recipe.data.cases(split)):
-        record = run.recipe.data.read(case)
-        found = run.segment(record, members[-1], seed).members
+        result = run.segment(case, members[-1], seed)
+        found = result.members
         labels = votes(found)[:, 0] if found.shape[1] == 1 else ~votes(found)[:, 0]
-        cases.append(Fused(record, {count: Mean()(found[:count]) for count in members}, labels))
+        cases.append(Fused(result.record, {count: Mean()(found[:count]) for count in members}, labels))
     return cases
 
 
@@ -100,7 +94,7 @@ def scored(cases: Sequence[Fused], members: int, temperature: float) -> Iterable
     proper: dict[str, list[float]] = {"brier": [], "nll": []}
     for case in cases:
         p = case.probability[members] if temperature == 1 else scaled(case.probability[members], temperature)
-        p, y = (p[0] if len(p) == 1 else 1 - p[0]).clip(0, 1), case.labels > 0
+        p, y = (p[0] if len(p) == 1 else 1 - p[0]).clip(0, 1), case.record.truth > 0
         regions = {"all": np.ones_like(y), "foreground": metric.foreground(p, y), "boundary": metric.boundary_band(y, BOUNDARY)}
         for region, where in regions.items():
             counted[region].append(metric.bins(p[where], y[where], BINS))
@@ -122,19 +116,19 @@ def scored(cases: Sequence[Fused], members: int, temperature: float) -> Iterable
         }
 
 
+@figures.styled
 def figure(rows: Sequence[Row]) -> Figure:
     """Pooled ECE against the cost of a prediction, a panel for each region."""
     made = Figure(figsize=(11, 3.6), layout="constrained")
     for axes, region in zip(made.subplots(1, len(REGIONS)), REGIONS, strict=True):
         for index, run in enumerate(dict.fromkeys(row["run"] for row in rows)):
+            colour = figures.COLOURS[index % len(figures.COLOURS)]
             for scaling, line in (("raw", "-"), ("temperature", ":")):
                 here = [row for row in rows if (row["run"], row["region"], row["scaling"]) == (run, region, scaling)]
                 x = [row["evaluations"] for row in here]
-                axes.plot(x, [row["ece"] for row in here], line, marker="o", ms=3, color=f"C{index}", label=f"{run}, {scaling}")
-                axes.fill_between(
-                    x, [row["ece_low"] for row in here], [row["ece_high"] for row in here], color=f"C{index}", alpha=0.08, lw=0
-                )
+                axes.plot(x, [row["ece"] for row in here], line, marker="o", color=colour, label=f"{run}, {scaling}")
+                axes.fill_between(x, [row["ece_low"] for row in here], [row["ece_high"] for row in here], color=colour, alpha=0.08, lw=0)
         axes.set(title=region, xlabel="network evaluations a prediction", xscale="log", ylim=(0, None))
     made.axes[0].set_ylabel("pooled ECE")
-    made.axes[-1].legend(fontsize=7)
+    made.axes[-1].legend()
     return made

@@ -62,7 +62,7 @@ def analyse_placement(
 
 
 def scored(run: Run, case: Case, placement: str, members: int, seed: int) -> list[Row]:
-    result = run.segment(run.recipe.data.read(case), members, seed)
+    result = run.segment(case, members, seed)
     return [{"placement": placement, "steps": run.method.steps, "members": members, **row} for row in run.recipe.task.score(result).rows]
 
 

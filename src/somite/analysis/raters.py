@@ -65,18 +65,16 @@ def analyse_raters(
 
 def scored(run: Run, case: Case, folder: Path, counts: Sequence[int], seed: int) -> Iterable[Row]:
     """The rows of one case: the run by number of members, then the two references."""
-    record = run.recipe.data.read(case)
-    raters = raters_of(case, folder)
-    assert record.labels is not None  # the cases of a split are labelled
-    truth = record.labels > 0
-    found = run.segment(record, counts[-1], seed).members
+    result = run.segment(case, counts[-1], seed)
+    raters, truth = raters_of(case, folder), result.record.truth > 0
+    found = result.members
     drawn = votes(found)[:, 0]
     answers = [(RUN, count, drawn[:count], decide(Mean()(found[:count])) > 0) for count in counts]
     answers += [(MAJORITY, 1, truth[None], truth), (EMPTY, 1, np.zeros_like(truth)[None], np.zeros_like(truth))]
     for source, count, masks, fused in answers:
         yield {
             "case": case.id,
-            "group": record.group,
+            "group": case.group,
             "source": source,
             "members": count,
             "ged": metric.ged(masks, raters),

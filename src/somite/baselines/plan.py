@@ -140,8 +140,7 @@ def fingerprint(root: str | Path, labels: Sequence[int] | None = None, mask_thre
 
 def foreground(record: Record, most: int, random: np.random.Generator) -> np.ndarray:
     """(c, n) values of the foreground voxels, or of as many of them by lot."""
-    assert record.labels is not None
-    inside = record.image[:, record.labels > 0]
+    inside = record.image[:, record.truth > 0]
     if inside.shape[1] > most:
         inside = inside[:, random.choice(inside.shape[1], most, replace=False)]
     return inside

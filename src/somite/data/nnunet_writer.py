@@ -65,18 +65,15 @@ def write_raw(
 
 def written(case: Case, out: Path, part: str, labels: Sequence[int] | None, mask_threshold: int | None) -> tuple[int, str]:
     """Write one case; returns its number of channels and the ending of its files."""
-    if case.mask is None:
-        raise InputError(f"{case.images[0]} has no mask: leave it out, or add one")
     record = read(case, labels, mask_threshold)
-    assert record.labels is not None
     if record.geometry is not None:
         for index, channel in enumerate(record.image):
             write_volume(out / f"images{part}" / f"{case.id}_{index:04d}.nii.gz", channel, record.geometry)
-        write_volume(out / f"labels{part}" / f"{case.id}.nii.gz", record.labels, record.geometry)
+        write_volume(out / f"labels{part}" / f"{case.id}.nii.gz", record.truth, record.geometry)
         return len(record.image), ".nii.gz"
     for index, channel in enumerate(pixels(record)):
         write_png(out / f"images{part}" / f"{case.id}_{index:04d}.png", channel)
-    write_png(out / f"labels{part}" / f"{case.id}.png", record.labels)
+    write_png(out / f"labels{part}" / f"{case.id}.png", record.truth)
     return len(record.image), ".png"
 
 

@@ -50,11 +50,7 @@ class Preprocess:
 
     def mask(self, record: Record) -> Tensor:
         """(n, 1, *s) int64 label indices."""
-        if record.labels is None:
-            raise InputError(
-                f"{record.case.id} has no mask, and training and evaluation need one; add it, or leave the case out of the splits"
-            )
-        labels = self.stacked(torch.as_tensor(record.labels.astype(np.int64))[None], record)
+        labels = self.stacked(torch.as_tensor(record.truth.astype(np.int64))[None], record)
         size = self.target(tuple(labels.shape[2:]), record)
         return F.interpolate(labels.double(), size=size, mode="nearest-exact").long()  # double: exact label values
 

@@ -45,6 +45,15 @@ class Record:
         """The native spatial shape."""
         return self.image.shape[1:]
 
+    @property
+    def truth(self) -> UInt8[np.ndarray, "*s"]:
+        """`labels`, where they must be known. Raises InputError for a case without a mask."""
+        if self.labels is None:
+            raise InputError(
+                f"{self.case.id} has no mask, and training and evaluation need one; add it, or leave the case out of the splits"
+            )
+        return self.labels
+
 
 def stem(path: Path) -> str:
     """The name without its suffix; `.nii.gz` is one suffix."""

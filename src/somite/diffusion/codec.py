@@ -38,16 +38,26 @@ class Codec(nn.Module, ABC):
 
 
 class Signed(Codec):
-    """{0, 1} <-> {-1, +1}: the default. The signal-to-noise ratio at each timestep is four times that of `Unit`."""
+    """{0, 1} <-> {-1, +1}: the default. The signal-to-noise ratio at each timestep is four times that of `Unit`.
+
+    amplitude b: {-b, +b} instead, which multiplies that ratio by b^2 at every timestep. Below 1 noise wins earlier (input
+    scaling, Chen 2023; for segmentation Christensen et al., arXiv 2504.05977); give the sampler the same number as its clip.
+    """
+
+    def __init__(self, amplitude: float = 1.0) -> None:
+        super().__init__()
+        if amplitude <= 0:
+            raise InputError(f"amplitude {amplitude} of the Signed codec must be above 0; 1 is usual")
+        self.amplitude = amplitude
 
     def encode(self, target: Tensor) -> Tensor:
-        return 2 * target.float() - 1
+        return self.amplitude * (2 * target.float() - 1)
 
     def decode(self, z: Tensor) -> Tensor:
-        return ((z + 1) / 2).clamp(0, 1)
+        return ((z / self.amplitude + 1) / 2).clamp(0, 1)
 
     def from_logits(self, logits: Tensor) -> Tensor:
-        return torch.tanh(logits / 2)
+        return self.amplitude * torch.tanh(logits / 2)
 
 
 class Unit(Codec):

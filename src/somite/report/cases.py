@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..data.record import Case, Record
+from ..data.record import Case
 from ..metrics.overlap import overlap
 from ..pipeline import Run
 from ..predict.ensemble import Result
@@ -46,10 +46,10 @@ def gallery(run: Run, summary: dict[str, Any], rows: Sequence[Row]) -> Gallery |
     groups = chosen(sorted(rows_of, key=lambda id: (score(rows_of[id]), id)))
     ids = [id for group in groups.values() for id in group]
     found = dict(zip(ids, predictions(run, summary, [at_hand[id] for id in ids]), strict=True))
-    most = max(math.ceil(10 * max(float(result.spread[0].max()) for _, result in found.values())) / 10, 0.1)
-    shown = {title: [show(run, rows_of[id], *found[id], most) for id in group] for title, group in groups.items()}
-    record, result = found[ids[0]]
-    return Gallery(shown, most, len(record.shape) == 3, len(result.probability) > 1)
+    most = max(math.ceil(10 * max(float(result.spread[0].max()) for result in found.values())) / 10, 0.1)
+    shown = {title: [show(run, rows_of[id], found[id], most) for id in group] for title, group in groups.items()}
+    first = found[ids[0]]
+    return Gallery(shown, most, len(first.record.shape) == 3, len(first.probability) > 1)
 
 
 def score(rows: Sequence[Row]) -> float:
@@ -66,24 +66,24 @@ def chosen(ranked: Sequence[str]) -> dict[str, list[str]]:
     return {title: ids for title, ids in groups.items() if ids}
 
 
-def predictions(run: Run, summary: dict[str, Any], cases: Sequence[Case]) -> Iterator[tuple[Record, Result]]:
+def predictions(run: Run, summary: dict[str, Any], cases: Sequence[Case]) -> Iterator[Result]:
     """As the evaluation predicted them: its seed, members and steps."""
     before = run.method.steps
     run.take(summary["steps"])
     try:
         for case in cases:
-            record = run.recipe.data.read(case)
-            yield record, run.segment(record, summary["members"], summary["seed"])
+            yield run.segment(case, summary["members"], summary["seed"])
     finally:
         run.take(before)
 
 
-def show(run: Run, rows: Sequence[Row], record: Record, result: Result, most: float) -> Shown:
+def show(run: Run, rows: Sequence[Row], result: Result, most: float) -> Shown:
+    record = result.record
     look = view(record, result, run.recipe.data.preprocess.axis)
     several = len(rows) > 1
     facts = [f"Dice {number(score(rows))}", *([] if several else [f"size: {rows[0]['tercile']}"])]
     facts += [f"label {row['label']}: {number(float(row['dice']))} ({row['tercile']})" for row in rows if several]
     facts += [f"slice {look.index + 1} of {record.shape[look.axis]}"] if look.index is not None else []
     labels = range(1, max(len(result.probability), 2))
-    now = sum(overlap(result.mask == label, record.labels == label)["dice"] for label in labels) / len(labels)
+    now = sum(overlap(result.mask == label, record.truth == label)["dice"] for label in labels) / len(labels)
     return Shown(record.case.id, facts, panels(record, result, look, most), abs(now - score(rows)) > SAME)

@@ -38,7 +38,7 @@ class View:
 
 
 def view(record: Record, result: Result, axis: int) -> View:
-    truth = np.asarray(record.labels)
+    truth = record.truth
     index, sides, steps = None, list(record.shape), list(record.spacing or (1.0,) * len(record.shape))
     if len(sides) == 3:
         shown = truth > 0 if truth.any() else foreground(result.probability)
@@ -56,7 +56,7 @@ def foreground(probability: np.ndarray) -> np.ndarray:
 
 def panels(record: Record, result: Result, look: View, most: float) -> list[Panel]:
     """The pictures of a case; `most` is the spread that is drawn darkest. One member has none."""
-    truth = look(np.asarray(record.labels))
+    truth = look(record.truth)
     several = len(result.probability) > 1
     shown = [
         Panel("image, truth outlined", photograph(record, look, truth > 0)),

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ..analysis.figures import save
 from ..environment import environment
 from ..evaluation import write_rows
-from . import fair_trial, verdict
+from . import fair_trial, figures, verdict
 from .engines import Engine
 from .jobs import collect, curves, done, work
 
@@ -21,7 +22,7 @@ def fair_trial_study(
     steps: int | None = None,
     say: Callable[[str], None] = print,
 ) -> str:
-    """Run what is left of the grid, then write rows.csv, timesteps.csv and verdict.md into `out`. Returns the claims with their verdicts."""
+    """Run what is left of the grid, then write rows.csv, timesteps.csv, verdict.md and fair-trial.svg and .png into `out`. Returns the claims."""
     grid = fair_trial.jobs(data, out, budget, seeds, only, threads, steps)
     left = [job for job in grid if not done(job)]
     say(f"{len(grid)} jobs, {len(grid) - len(left)} done already")
@@ -34,4 +35,5 @@ def fair_trial_study(
     losses = curves(grid)
     if losses:
         write_rows(out / "timesteps.csv", losses)
+    save(figures.fair_trial(rows, losses), out, "fair-trial")
     return verdict.write_verdict(rows, losses, out, note)

@@ -98,25 +98,21 @@ def loss_curve(run: Run, count: int) -> list[Row]:
 def evaluated(run: Run, members: Sequence[int]) -> Iterator[Row]:
     """Rows of the test cases for each number of members, raw and at the temperature fitted on validation for that number."""
     temperatures = {count: fit(pairs) for count, pairs in validation(run, members).items()}
-    data, task = run.recipe.data, run.recipe.task
-    for case in data.cases("test"):
-        whole = run.segment(data.read(case), members[-1])
+    for case in run.recipe.data.cases("test"):
+        whole = run.segment(case, members[-1])
         for count in members:
             fused = Mean()(whole.members[:count])
             for scaling, probability in ((RAW, fused), (TEMPERATURE, scaled(fused, temperatures[count]))):
                 result = Result(whole.record, decide(fused), probability, whole.members[:count].std(0), whole.members[:count])
                 told = {"members": count, "evaluations": count * run.method.steps, "scaling": scaling}
-                yield from ({**told, **row} for row in task.score(result).rows)
+                yield from ({**told, **row} for row in run.recipe.task.score(result).rows)
 
 
 def validation(run: Run, members: Sequence[int]) -> dict[int, list[tuple[np.ndarray, np.ndarray]]]:
     """Probabilities and labels of the validation cases by number of members."""
-    data = run.recipe.data
     pairs: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {count: [] for count in members}
-    for case in data.cases("val"):
-        record = data.read(case)
-        assert record.labels is not None  # the cases of a split are labelled
-        found = run.segment(record, members[-1]).members
+    for case in run.recipe.data.cases("val"):
+        result = run.segment(case, members[-1])
         for count in members:
-            pairs[count].append((Mean()(found[:count]), record.labels))
+            pairs[count].append((Mean()(result.members[:count]), result.record.truth))
     return pairs

@@ -166,7 +166,8 @@ def write_verdict(rows: Rows, curves: Rows, out: Path, note: str) -> str:
     """verdict.md: the table, the claims, and how it was made; returns the claims as text."""
     said = "\n".join(claim.line() for claim in claims(rows, curves))
     equal = "\n".join(claim.line() for claim in at_equal_cost(rows))
-    parts = ["# Fair trial", note, table(rows), "## Claims of arXiv 2403.14440 on these data", RULE, said]
+    picture = "![Dice and calibration of every cell, and the noise loss over t](fair-trial.png)"
+    parts = ["# Fair trial", note, picture, table(rows), "## Claims of arXiv 2403.14440 on these data", RULE, said]
     if equal:
         parts += ["## At equal numbers of evaluations", equal]
     write_text(out / "verdict.md", "\n\n".join(parts) + "\n")

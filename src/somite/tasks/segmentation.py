@@ -134,7 +134,7 @@ class Segmentation(Task):
         result = self.predict(method, data.preprocess, record, seed, members=1)
         method.take(before)
         labels = range(1, max(len(result.probability), 2))
-        dice = float(np.mean([overlap(result.mask == label, record.labels == label)["dice"] for label in labels]))
+        dice = float(np.mean([overlap(result.mask == label, record.truth == label)["dice"] for label in labels]))
         return {"case": record.case.id, "group": record.group, "label": "mean", "axis": "steps", "at": steps, "dice": dice}
 
 
@@ -144,7 +144,7 @@ class Label:
     def __init__(self, result: Result, label: int, channel: int) -> None:
         record = result.record
         self.result, self.label = result, label
-        self.truth = record.labels == label
+        self.truth = record.truth == label
         self.mask = result.mask == label
         self.probability = result.probability[channel].clip(0, 1)
         self.members = result.members[:, channel]
