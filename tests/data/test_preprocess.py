@@ -106,6 +106,25 @@ def test_a_resized_mask_keeps_its_labels_and_its_area(size):
     assert abs(area - half_area) <= 0.01 * half_area
 
 
+@pytest.mark.parametrize(("radius", "growth"), [(0.05, 1.19), (0.15, 1.06), (0.30, 1.03)])
+def test_the_official_medsegdiff_masks_are_dilated(radius, growth):
+    """Against Pillow, which that code resizes with; the growth of discs in 4:3 images is what was measured with it."""
+    y, x = np.mgrid[:768, :1024]
+    labels = ((x - 500) ** 2 + (y - 390) ** 2 < (radius * 768) ** 2).astype(np.uint8)
+    out = Preprocess(size=[256, 256], dilated=True).mask(record(noise(3, 768, 1024), labels))[0, 0].numpy()
+    pillow = np.asarray(Image.fromarray(labels * 255).resize((256, 256), Image.Resampling.BILINEAR)) > 0
+    assert (out != pillow).mean() < 1e-3
+    assert out.sum() / labels.sum() * 12 == pytest.approx(growth, abs=0.02)
+    nearest = Preprocess(size=[256, 256]).mask(record(noise(3, 768, 1024), labels))
+    assert nearest.sum() / labels.sum() * 12 == pytest.approx(1, abs=0.01)
+
+
+def test_dilated_masks_are_binary_and_flat():
+    volume = record(noise(1, 8, 8, 8), np.zeros((8, 8, 8), np.uint8))
+    with pytest.raises(InputError, match="dilated is for binary masks of 2D images"):
+        Preprocess(channels=1, dims=3, dilated=True).mask(volume)
+
+
 def test_a_shrunk_mask_takes_the_middle_pixels():
     labels = np.random.default_rng(2).integers(0, 200, (30, 45)).astype(np.uint8)
     out = Preprocess(size=[10, 9]).mask(record(noise(3, 30, 45), labels))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from scipy import stats
 
@@ -20,7 +21,8 @@ from somite.study import fair_trial_study
 from somite.study.engines import Pool, Ray, Submitit
 from somite.study.fair_trial import BUDGETS, jobs
 from somite.study.jobs import collect, work
-from somite.study.verdict import at_equal_cost, claims, mean, picked, seed_spread, table
+from somite.study.verdict import at_equal_cost, by_velocity, claims, mean, picked, seed_spread, table
+from somite.types import Output, right
 from victims import killed_once
 
 CELLS = ["MedSegDiffNCA/one-step", "MedSegDiffNCA/feed-forward"]
@@ -33,7 +35,7 @@ def root(tmp_path_factory):
 
 def test_the_grid_is_every_network_by_every_method_and_the_baselines(root, tmp_path):
     grid = jobs(str(root), tmp_path, "cpu")
-    assert len(grid) == (4 * 3 + 3) * 3
+    assert len(grid) == (4 * 4 + 3) * 3
     assert len({job.folder for job in grid}) == len(grid)
 
 
@@ -41,9 +43,9 @@ def test_the_grid_is_every_network_by_every_method_and_the_baselines(root, tmp_p
 def test_every_cell_is_a_recipe_and_twins_share_their_network(root, tmp_path, budget):
     trees = {job.folder.name: yaml.safe_load(job.recipe) for job in jobs(str(root), tmp_path, budget, seeds=[0])}
     for network in ("ensemdiff", "segdiff", "medsegdiff", "medsegdiffnca"):
-        methods = [trees[f"{network}-{method}-0"]["method"] for method in ("diffusion", "feed-forward", "one-step")]
-        assert methods[0]["init_args"]["network"] == methods[1]["init_args"]["network"] == methods[2]["init_args"]["network"]
-        assert [m["class_path"].rsplit(".", 1)[1] for m in methods] == ["Diffusion", "FeedForward", "Diffusion"]
+        methods = [trees[f"{network}-{method}-0"]["method"] for method in ("diffusion", "feed-forward", "one-step", "v-diffusion")]
+        assert all(m["init_args"]["network"] == methods[0]["init_args"]["network"] for m in methods)
+        assert [m["class_path"].rsplit(".", 1)[1] for m in methods] == ["Diffusion", "FeedForward", "Diffusion", "Diffusion"]
         assert "schedule" not in methods[1]["init_args"]
     own = trees.pop("nnu-net-feed-forward-0")  # its intensities, augmentation and optimiser are its own
     shared = [{key: tree[key] for key in ("data", "task")} | {"steps": tree["training"]["steps"]} for tree in trees.values()]
@@ -58,6 +60,18 @@ def test_every_cell_is_a_recipe_and_twins_share_their_network(root, tmp_path, bu
             path = tmp_path / f"{name}.yaml"
             path.write_text(yaml.safe_dump(tree))
             build(parse(path))
+
+
+def test_v_diffusion_is_trained_on_the_error_of_v(root, tmp_path):
+    (job,) = jobs(str(root), tmp_path, "smoke", seeds=[0], only=["EnsemDiff/v-diffusion"])
+    path = tmp_path / "recipe.yaml"
+    path.write_text(job.recipe)
+    method = build(parse(path)).method
+    ex = method.corrupt((torch.rand(3, 1, 8, 8) > 0.5).long(), torch.tensor([2, 400, 990]), torch.randn(3, 1, 8, 8))
+    v = torch.randn(3, 1, 8, 8)
+    loss = method.total(method.read(Output(v), ex.x_t, ex.t), ex)["loss"]
+    alpha, sigma = (right(c, v) for c in method.schedule(ex.t))
+    torch.testing.assert_close(loss, ((v - (alpha * ex.eps - sigma * ex.x0)) ** 2).mean(), rtol=1e-4, atol=1e-5)
 
 
 def test_bad_requests(root, tmp_path):
@@ -148,6 +162,19 @@ def test_claims_follow_from_paired_differences():
     assert replace(raw, adjusted=0.2).verdict == "undecided"  # six groups give short intervals, but no small p
     few = [replace(raw, difference=replace(raw.difference, low=float("nan")))]
     assert few[0].verdict.startswith("undecided")
+
+
+def test_what_v_prediction_changes():
+    rng = np.random.default_rng(0)
+    base = rng.random(40)
+    rows = [
+        *fake("SegDiff", "diffusion", 5, "raw", base, base - 0.2),
+        *fake("SegDiff", "v-diffusion", 5, "raw", base - 0.1 - 0.01 * rng.random(40), base - 0.05 * rng.random(40)),
+        *fake("SegDiff", "feed-forward", 1, "raw", base, base),
+        *fake("SegDiff", "feed-forward", 1, "temperature", base - 0.3, base),
+    ]
+    assert [claim.verdict for claim in by_velocity(rows)] == ["holds", "holds", "does not hold", "does not hold"]
+    assert by_velocity(rows[:40]) == []
 
 
 def curve(network, losses, seed=0):

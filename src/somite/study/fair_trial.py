@@ -1,12 +1,14 @@
 """The fair trial of arXiv 2403.14440: the same networks as diffusion, feed-forward and one-step, on the same data and budget.
 
-{EnsemDiff, SegDiff, MedSegDiff, MedSegDiffNCA} x {diffusion, feed-forward, one-step} and the baselines nnU-Net (network,
+{EnsemDiff, SegDiff, MedSegDiff, MedSegDiffNCA} x {diffusion, v-diffusion, feed-forward, one-step} and the baselines nnU-Net (network,
 loss, optimiser and augmentation), DynUNet (its network, trained as all others are) and SegFormer, times seeds; each
 evaluated with one and with K members, raw and temperature-scaled. What costs one evaluation a member is also evaluated
 with as many members as diffusion takes steps, so that there is a comparison at equal cost. MedSegDiff's auxiliary map and
 its fusion with the sample are further answers of its diffusion.
 
 - diffusion: noise prediction, all timesteps alike, several reverse steps: how the published networks are trained.
+- v-diffusion: the same with v prediction (Salimans & Ho 2022), which does not ask for the noise of a nearly clean mask. Not the
+  paper's: it tells what is due to diffusion from what is due to noise prediction.
 - one-step: logits of the mask, half of the examples at T-1, one reverse step.
 - feed-forward: the same network, x = 0 and t = 0, the same loss on its logits as one-step.
 """
@@ -32,7 +34,7 @@ NETWORKS = {
     "MedSegDiffNCA": "medsegdiffnca/one-step",
 }
 BASELINES = {"nnU-Net": "nnunet/images", "DynUNet": "dynunet/images", "SegFormer": "segformer/images"}
-METHODS = ("diffusion", "feed-forward", "one-step")
+METHODS = ("diffusion", "v-diffusion", "feed-forward", "one-step")
 AUXILIARY = ("rgb", "cal")  # loss terms that belong to a network, whatever the method
 
 
@@ -140,6 +142,8 @@ def answers(network: str, method: str, budget: Budget) -> tuple[tuple[str, tuple
     if method == "diffusion":
         sample = ("sample", (1, budget.members))
         return (sample, ("cal", (1,)), ("fused", (1, budget.members))) if network == "MedSegDiff" else (sample,)
+    if method == "v-diffusion":
+        return (("sample", (1, budget.members)),)
     if method == "one-step" or network == "MedSegDiffNCA":
         return (("sample", tuple(sorted({1, budget.members, budget.reverse_steps}))),)
     return (("sample", (1,)),)
@@ -205,14 +209,20 @@ def auxiliary(arguments: Tree) -> Tree:
     return {name: value for name, value in arguments["terms"].items() if name in AUXILIARY}
 
 
-def diffusion(arguments: Tree, budget: Budget) -> Tree:
+def noise(arguments: Tree, budget: Budget) -> Tree:
+    return diffusion(arguments, budget, "eps", {"noise": term("Noise")})
+
+
+def velocity(arguments: Tree, budget: Budget) -> Tree:
+    """The errors of noise and of mask together are the error of v = alpha eps - sigma x0."""
+    return diffusion(arguments, budget, "v", {"noise": term("Noise"), "clean": term("Clean")})
+
+
+def diffusion(arguments: Tree, budget: Budget, predicts: str, terms: Tree) -> Tree:
     sampler = {"class_path": "somite.diffusion.samplers.DDIM", "init_args": {"steps": budget.reverse_steps}}
     kept = {key: arguments[key] for key in ("network", "schedule")}
-    terms = {"noise": term("Noise"), **auxiliary(arguments)}
-    return {
-        "class_path": "somite.diffusion.methods.Diffusion",
-        "init_args": {**kept, "predicts": "eps", "terms": terms, "sampler": sampler},
-    }
+    told = {**kept, "predicts": predicts, "terms": {**terms, **auxiliary(arguments)}, "sampler": sampler}
+    return {"class_path": "somite.diffusion.methods.Diffusion", "init_args": told}
 
 
 def one_step(arguments: Tree, budget: Budget) -> Tree:
@@ -229,7 +239,7 @@ def feed_forward(arguments: Tree, budget: Budget) -> Tree:
     return {"class_path": "somite.diffusion.methods.FeedForward", "init_args": {"network": arguments["network"], "terms": terms}}
 
 
-METHOD_OF = {"diffusion": diffusion, "one-step": one_step, "feed-forward": feed_forward}
+METHOD_OF = {"diffusion": noise, "v-diffusion": velocity, "one-step": one_step, "feed-forward": feed_forward}
 
 
 def cells(rows: Sequence[dict[str, Any]]) -> Iterator[tuple[tuple[str, str, int, str], list[dict[str, Any]]]]:
