@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -129,6 +131,33 @@ def test_a_killed_worker_costs_time_and_no_row(engine, root, tmp_path, monkeypat
     rows = collect(grid)
     keys = [(r["method"], r["members"], r["scaling"], r["case"]) for r in rows]
     assert len(keys) == len(set(keys)) == 2 * 2 * 2 * len({r["case"] for r in rows})
+
+
+def alive(pid):
+    return Path(f"/proc/{pid}").exists() and Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="asks /proc who lives")
+def test_no_worker_outlives_a_killed_study(tmp_path):
+    note = tmp_path / "pid"
+    program = "import sys, pathlib; from victims import linger; from somite.study.engines import Pool\nif __name__ == '__main__':\n"
+    program += "    list(Pool(1).run(linger, [pathlib.Path(sys.argv[1])]))"
+    (tmp_path / "study.py").write_text(program)
+    path = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    study = subprocess.Popen([sys.executable, str(tmp_path / "study.py"), str(note)], env=path)
+    wait_until(lambda: note.exists() and note.read_text())
+    worker = int(note.read_text())
+    assert alive(worker)
+    study.kill()
+    study.wait()
+    wait_until(lambda: not alive(worker))
+
+
+def wait_until(true, seconds=60):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.1)
 
 
 def test_submitit_runs_the_same_jobs(root, tmp_path):

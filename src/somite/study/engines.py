@@ -4,11 +4,13 @@ Jobs are independent and can be run again at any time (jobs.work), so a lost wor
 Folders must be seen by every machine, as on any cluster with a shared file system.
 """
 
+import os
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,7 @@ class Pool(Engine):
         left = list(jobs)
         for attempt in range(1, TRIES + 1):
             try:
-                with ProcessPoolExecutor(self.workers, get_context("spawn")) as pool:
+                with ProcessPoolExecutor(self.workers, get_context("spawn"), end_with_parent) as pool:
                     futures = {pool.submit(work, job): job for job in left}
                     for future in as_completed(futures):
                         result = future.result()
@@ -45,6 +47,18 @@ class Pool(Engine):
             except BrokenProcessPool:  # a worker was killed, and Python gives up the whole pool
                 if attempt == TRIES:
                     raise
+
+
+def end_with_parent() -> None:
+    """Let this worker die when the process that started it is gone, however that ended: two studies never share a folder."""
+    parent = parent_process()
+    assert parent is not None  # this runs in workers
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 class Ray(Engine):
