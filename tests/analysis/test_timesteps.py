@@ -329,6 +329,7 @@ def test_the_blank_image_is_the_mean_of_each_channel():
     held = {Case(f"c{i}", (), None, f"g{i}"): (torch.rand(1, 3, 4, 4) + i, torch.ones(1, 1, 4, 4, dtype=torch.uint8)) for i in range(3)}
     measured = Measured(Segmentation(), SimpleNamespace(loaded=held.__getitem__, path="memory"), list(held))
     mean = torch.cat([image for image, _ in held.values()]).mean((0, 2, 3))
-    assert torch.allclose(measured.images(1)[BLANK], mean.view(1, 3, 1, 1).expand(1, 3, 4, 4))
-    assert torch.equal(measured.images(1)[IMAGE], measured.sample(1)["image"])
-    assert torch.equal(measured.images(1)[SHUFFLED], measured.sample(measured.partner[1])["image"])
+    own = measured.sample(1)["image"]
+    assert torch.allclose(measured.image(1, own, BLANK), mean.view(1, 3, 1, 1).expand(1, 3, 4, 4))
+    assert torch.equal(measured.image(1, own, IMAGE), own)
+    assert torch.equal(measured.image(1, own, SHUFFLED), measured.sample(measured.partner[1])["image"])

@@ -108,16 +108,17 @@ class Measured:
         image, mask = self.data.loaded(self.cases[case])
         return {"image": image, "mask": mask.long()}
 
-    def images(self, case: int) -> dict[str, Tensor]:
-        """The image of a case under each condition, (n, c, *s)."""
-        own = self.sample(case)["image"]
-        out = {IMAGE: own}
+    def image(self, case: int, own: Tensor, condition: str) -> Tensor | None:
+        """What stands in for a case's `own` image (n, c, *s); None where it has no partner to take another's from."""
+        if condition == IMAGE:
+            return own
+        if condition == BLANK:
+            return self.grey.view(1, -1, *[1] * (own.ndim - 2)).expand_as(own)
         partner = self.partner[case]
-        if partner is not None:
-            other = self.sample(partner)["image"]
-            out[SHUFFLED] = other[torch.linspace(0, len(other) - 1, len(own)).round().long()]
-        out[BLANK] = self.grey.view(1, -1, *[1] * (own.ndim - 2)).expand_as(own)
-        return out
+        if partner is None:
+            return None
+        other = self.sample(partner)["image"]
+        return other[torch.linspace(0, len(other) - 1, len(own)).round().long()]
 
 
 def partners(sizes: Sequence[object], groups: Sequence[str]) -> list[int | None]:
@@ -152,8 +153,9 @@ def losses(
     for index in progress(range(len(measured.cases))):
         case, sample = measured.cases[index], measured.sample(index)
         pairs = [(row, draw) for draw in range(draws) for row in range(len(sample["image"]))]
-        for condition, image in measured.images(index).items():
-            if condition not in conditions:
+        for condition in conditions:
+            image = measured.image(index, sample["image"], condition)
+            if image is None:
                 continue
             target, cond = measured.task.split({**sample, "image": image})
             total = {t: 0.0 for t in ts}
