@@ -9,6 +9,8 @@ from safetensors.torch import load_file
 
 import somite
 from published import filled, weight
+from somite.diffusion.readout import Fused, Sampled
+from somite.diffusion.samplers import Ancestral
 from somite.errors import InputError
 from somite.networks.ensemdiff import EnsemDiff
 from somite.networks.medsegdiff import MedSegDiff, MedSegDiffV1
@@ -45,9 +47,27 @@ def test_an_imported_run_gives_the_official_forward(kind, tmp_path):
 
 
 def test_version_1_and_parallel_prefixes(tmp_path):
-    run = somite.load(import_unet("medsegdiff", official("medsegdiff-v1", tmp_path / "m.pt", "module."), tmp_path / "run"), device="cpu")
-    assert type(run.method.network) is MedSegDiffV1
-    assert run.method.network.random_projection
+    given = official("medsegdiff-v1", tmp_path / "m.pt", "module.")
+    run, again = (somite.load(import_unet("medsegdiff", given, tmp_path / name), device="cpu") for name in ("run", "again"))
+    network = run.method.network
+    assert type(network) is MedSegDiffV1
+    assert not network.random_projection
+    assert network.hwm.emb_proj.weight.std() > 0.01
+    assert not run.method.readout.official
+    assert torch.equal(network.hwm.emb_proj.weight, again.method.network.hwm.emb_proj.weight)
+
+
+@pytest.mark.parametrize(("kind", "steps"), [("ensemdiff", 1000), ("segdiff", 100), ("medsegdiff", 1000), ("medsegdiff-v1", 1000)])
+def test_an_imported_run_samples_as_its_program_did(kind, steps, tmp_path):
+    """Mask range, ancestral steps, variance; V1 answers with the fusion."""
+    heads = {"ensemdiff": 2, "segdiff": 4, "medsegdiff": 2, "medsegdiff-v1": 1}[kind]
+    run = somite.load(import_unet(kind.split("-")[0], official(kind, tmp_path / "m.pt"), tmp_path / "run", heads), device="cpu")
+    method = run.method
+    lowest = method.codec.encode(torch.zeros(1, 1, 2, 2)).unique().tolist()
+    assert lowest == ([-1] if kind == "segdiff" else [0])
+    assert (type(method.sampler), method.sampler.variance) == (Ancestral, "large" if kind == "segdiff" else "learned")
+    assert method.steps == len(method.schedule) == steps
+    assert type(method.readout) is (Fused if kind == "medsegdiff-v1" else Sampled)
 
 
 @pytest.mark.parametrize(
@@ -91,6 +111,10 @@ def test_broken_checkpoints(tmp_path):
     torch.save({k: v for k, v in state.items() if k != "out.0.bias"} | {"extra.weight": weight("extra", (3,))}, path)
     with pytest.raises(InputError, match="1 entries are missing, 1 are not known"):
         import_unet("ensemdiff", path, tmp_path / "run")
+    for lost in ("time_embed.0.weight", "out.2.weight"):
+        torch.save({k: v for k, v in state.items() if k != lost}, path)
+        with pytest.raises(InputError, match=f"{lost} is missing; give the whole file"):
+            import_unet("ensemdiff", path, tmp_path / "run")
     torch.save({"weights": torch.zeros(3)}, path)
     with pytest.raises(InputError, match="no checkpoint of EnsemDiff"):
         import_unet("ensemdiff", path, tmp_path / "run")

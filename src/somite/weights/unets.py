@@ -8,12 +8,14 @@ import re
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..errors import InputError
 from ..recipe import build, parse, path_of
 from .foreign import check_free, opened, write_run
 
+V1, PROJECTION = "medsegdiff-v1", "hwm.emb_proj."
 KINDS = ("ensemdiff", "segdiff", "medsegdiff", "medsegdiff-v1")
 HEADS = {"ensemdiff": 1, "segdiff": 4, "medsegdiff": 1, "medsegdiff-v1": 1}
 ORIGINS = {
@@ -27,8 +29,11 @@ ORIGINS = {
 def import_unet(kind: str, checkpoint: Path, out: Path, heads: int | None = None) -> Path:
     """A run folder at `out` from a checkpoint of the official program `kind`: "ensemdiff", "segdiff" or "medsegdiff".
 
-    The recipe is the program's own way to sample (recipes KIND/official). Raises InputError if the file is no such
-    checkpoint, naming what differs and what it looks like instead.
+    The recipe is the program's own way to sample (recipes KIND/official, medsegdiff/v1-official). Raises InputError if the
+    file is no such checkpoint, naming what differs and what it looks like instead.
+
+    MedSegDiff V1 draws its bottleneck projection anew at every call, saves none, and fuses by one decision for a whole batch. The
+    run holds one draw, the same for every import, and decides image by image, so that answers are a function of (seed, case).
     """
     out = Path(out)
     check_free(out)
@@ -40,9 +45,18 @@ def import_unet(kind: str, checkpoint: Path, out: Path, heads: int | None = None
         )
     if found.split("-")[0] != kind:
         raise InputError(f"{checkpoint} is no {kind}: {telltale(kind, state)}; it looks like {found}: somite import {found.split('-')[0]}")
-    options = architecture(found, state) | {"heads": heads or HEADS[found]}
-    config = parse(path_of(f"{kind}/{'v1' if found.endswith('v1') else 'official'}"), as_overrides(options))
-    method = build(config).method
+    lacking = [name for name in ("time_embed.0.weight", "out.2.weight") if name not in state]
+    if lacking:
+        raise InputError(f"{checkpoint} is a part of a {found} checkpoint: {lacking[0]} is missing; give the whole file")
+    options = architecture(found, state) | {"heads": HEADS[found] if heads is None else heads}
+    recipe, mended = ("v1-official", ["--method.readout.official=false"]) if found == V1 else ("official", [])
+    config = parse(path_of(f"{kind}/{recipe}"), [*as_overrides(options), *mended])
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        method = build(config).method
+    if found == V1:
+        drawn = {name.removeprefix("network."): value for name, value in method.state_dict().items() if PROJECTION in name}
+        state = drawn | state
     method.load_state_dict(fitted(state, method.state_dict(), Path(checkpoint)))
     return write_run(out, config, method, [checkpoint], *ORIGINS[found])
 
@@ -98,7 +112,7 @@ def architecture(kind: str, state: dict[str, Tensor]) -> dict[str, Any]:
                 "image_channels": inputs - 1,
                 "learn_variance": outputs == 2,
                 "size": size,
-                "random_projection": True,
+                "random_projection": False,
             }
     return options | {"channels": channels, "image_channels": inputs - 1, "learn_variance": outputs == 2}
 
