@@ -20,9 +20,10 @@ from somite.errors import InputError
 from somite.evaluation import read_rows
 from somite.recipe import build, parse
 from somite.study import fair_trial_study
+from somite.study import jobs as jobs_module
 from somite.study.engines import Pool, Ray, Submitit
 from somite.study.fair_trial import BUDGETS, jobs
-from somite.study.jobs import collect, work
+from somite.study.jobs import ROWS, collected, work
 from somite.study.verdict import at_equal_cost, by_velocity, claims, mean, picked, seed_spread, table
 from somite.types import Output, right
 from victims import killed_once
@@ -79,6 +80,11 @@ def test_v_diffusion_is_trained_on_the_error_of_v(root, tmp_path):
 def test_bad_requests(root, tmp_path):
     with pytest.raises(InputError, match="choose from smoke, cpu, paper"):
         jobs(str(root), tmp_path, "weeks")
+    with pytest.raises(InputError, match="--threads 0"):
+        jobs(str(root), tmp_path, "cpu", threads=0)
+    with pytest.raises(InputError, match="--workers 0"):
+        Pool(0)
+    assert len(jobs(str(root), tmp_path, "cpu", seeds=[1, 1], only=["DynUNet"])) == 1
     with pytest.raises(InputError, match="--steps 0"):
         jobs(str(root), tmp_path, "cpu", steps=0)
     (longer,) = jobs(str(root), tmp_path, "cpu", seeds=[0], only=["DynUNet"], steps=7)
@@ -96,10 +102,44 @@ def test_a_study_runs_resumes_and_tells_its_verdict(root, tmp_path):
     assert len(keys) == len(set(keys)) == 2 * 2 * 2 * len(cases)  # cells, members, scalings
     assert text == ""  # no diffusion run, so no claim of the paper can be judged
     assert "| MedSegDiffNCA | one-step | 2 | 2 | temperature | 1 |" in (tmp_path / "verdict.md").read_text()
+    assert len(read_rows(tmp_path / "reliability.csv")) == 2 * 2 * 15 * len(cases)
+    votes = read_rows(tmp_path / "votes.csv")  # of two members: nobody, one or both
+    assert len(votes) == 2 * 3 * len(cases)
+    assert sum(int(row["pixels"]) for row in votes) == 2 * 32 * 32 * len(cases)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/weights.safetensors")}
-    fair_trial_study(str(root), tmp_path, Pool(1), "smoke", only=CELLS, say=said.append)
-    assert said[-1] == "2 jobs, 2 done already"
+    (tmp_path / "votes.csv").unlink()
+    fair_trial_study(str(root), tmp_path, Pool(1), "smoke", only=CELLS[:1], say=said.append)
+    assert said[-1] == "1 jobs, 1 done already"
+    assert read_rows(tmp_path / "rows.csv") == rows  # a part of the study leaves the other part's rows alone
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/weights.safetensors")}
+
+
+def fails_by(error):
+    def train(*_):
+        raise error
+
+    return train
+
+
+@pytest.mark.parametrize(
+    ("error", "said"), [(InputError("the loss is NaN"), "the loss is NaN"), (RuntimeError("out of memory"), "RuntimeError: out of memory")]
+)
+def test_a_job_that_fails_stops_no_other(error, said, root, tmp_path, monkeypatch):
+    class Here:
+        def run(self, work, jobs):
+            return map(work, jobs)
+
+    own = jobs_module.train
+    monkeypatch.setattr(
+        jobs_module, "train", lambda recipe, folder, name: (fails_by(error) if "one-step" in folder.name else own)(recipe, folder, name)
+    )
+    with pytest.raises(InputError, match=f"1 of 2 jobs failed, run again .* medsegdiffnca-one-step-0: {said}"):
+        fair_trial_study(str(root), tmp_path, Here(), "smoke", only=CELLS)
+    assert "Traceback" in (tmp_path / "medsegdiffnca-one-step-0" / "error.txt").read_text()
+    assert {row["method"] for row in read_rows(tmp_path / "rows.csv")} == {"feed-forward"}
+    monkeypatch.undo()
+    fair_trial_study(str(root), tmp_path, Here(), "smoke", only=CELLS)
+    assert {row["method"] for row in read_rows(tmp_path / "rows.csv")} == {"feed-forward", "one-step"}
 
 
 def kill_the_victim(note: Path) -> threading.Thread:
@@ -127,8 +167,8 @@ def test_a_killed_worker_costs_time_and_no_row(engine, root, tmp_path, monkeypat
     done = list(ENGINES[engine](tmp_path).run(killed_once, grid))
     killer.join(5)
     assert not killer.is_alive()
-    assert sorted(done) == sorted(job.rows for job in grid)
-    rows = collect(grid)
+    assert sorted(done) == sorted(job.folder for job in grid)
+    rows = collected(grid, ROWS)
     keys = [(r["method"], r["members"], r["scaling"], r["case"]) for r in rows]
     assert len(keys) == len(set(keys)) == 2 * 2 * 2 * len({r["case"] for r in rows})
 
@@ -162,7 +202,7 @@ def wait_until(true, seconds=60):
 
 def test_submitit_runs_the_same_jobs(root, tmp_path):
     (job,) = jobs(str(root), tmp_path, "smoke", only=CELLS[1:])
-    assert list(Submitit(tmp_path / "slurm", "local").run(work, [job])) == [job.rows]
+    assert list(Submitit(tmp_path / "slurm", "local").run(work, [job])) == [job.folder]
 
 
 def fake(network, method, members, scaling, ece, dice, seed=0, steps=1):

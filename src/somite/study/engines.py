@@ -12,18 +12,18 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context, parent_process
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..errors import InputError
 from .jobs import Job
 
-Work = Callable[[Job], Path]
+T = TypeVar("T")
 TRIES = 3
 
 
 class Engine(ABC):
     @abstractmethod
-    def run(self, work: Work, jobs: Sequence[Job]) -> Iterator[Path]:
+    def run(self, work: Callable[[Job], T], jobs: Sequence[Job]) -> Iterator[T]:
         """Yields what `work` returns for each job, as they end. A job whose worker is lost is tried again."""
 
 
@@ -31,9 +31,11 @@ class Pool(Engine):
     """`workers` processes of this machine."""
 
     def __init__(self, workers: int = 1) -> None:
+        if workers < 1:
+            raise InputError(f"--workers {workers}: at least 1 job runs at a time")
         self.workers = workers
 
-    def run(self, work: Work, jobs: Sequence[Job]) -> Iterator[Path]:
+    def run(self, work: Callable[[Job], T], jobs: Sequence[Job]) -> Iterator[T]:
         left = list(jobs)
         for attempt in range(1, TRIES + 1):
             try:
@@ -67,7 +69,7 @@ class Ray(Engine):
     def __init__(self, workers: int = 1, address: str | None = None) -> None:
         self.workers, self.address = workers, address
 
-    def run(self, work: Work, jobs: Sequence[Job]) -> Iterator[Path]:
+    def run(self, work: Callable[[Job], T], jobs: Sequence[Job]) -> Iterator[T]:
         try:
             import ray
         except ImportError as error:
@@ -89,7 +91,7 @@ class Submitit(Engine):
     def __init__(self, folder: Path, cluster: str = "slurm", hours: int = 24, options: dict[str, str | int] | None = None) -> None:
         self.folder, self.cluster, self.hours, self.options = folder, cluster, hours, options or {}
 
-    def run(self, work: Work, jobs: Sequence[Job]) -> Iterator[Path]:
+    def run(self, work: Callable[[Job], T], jobs: Sequence[Job]) -> Iterator[T]:
         try:
             import submitit
         except ImportError as error:

@@ -24,7 +24,7 @@ import yaml
 from ..baselines.plan import supervision, topology
 from ..errors import InputError
 from ..recipe import path_of
-from .jobs import Job
+from .jobs import Answer, Job
 
 Tree = dict[str, Any]
 NETWORKS = {
@@ -117,6 +117,8 @@ def jobs(
         raise InputError(f"--budget {budget}: choose from {', '.join(BUDGETS)}")
     if steps is not None and steps < 1:
         raise InputError(f"--steps {steps}: training takes at least 1 step")
+    if threads < 1:
+        raise InputError(f"--threads {threads}: a job needs at least 1 thread")
     chosen = replace(BUDGETS[budget], steps=steps or BUDGETS[budget].steps)
     cells = [(network, method) for network in NETWORKS for method in METHODS] + [(name, "feed-forward") for name in BASELINES]
     known = {name for network, method in cells for name in (network, f"{network}/{method}")}
@@ -129,7 +131,7 @@ def jobs(
     for network, method in cells:
         if only and network not in only and f"{network}/{method}" not in only:
             continue
-        for seed in seeds if seeds is not None else range(chosen.seeds):
+        for seed in dict.fromkeys(seeds if seeds is not None else range(chosen.seeds)):
             keys = (("network", network), ("method", method), ("seed", seed))
             text = yaml.safe_dump(cell(network, method, data, chosen, seed, budget == "paper"), sort_keys=False)
             curve = chosen.timesteps if method == "diffusion" else 0
@@ -137,16 +139,16 @@ def jobs(
     return made
 
 
-def answers(network: str, method: str, budget: Budget) -> tuple[tuple[str, tuple[int, ...]], ...]:
+def answers(network: str, method: str, budget: Budget) -> tuple[Answer, ...]:
     """Which answers of a run are evaluated, each with its numbers of members."""
-    if method == "diffusion":
-        sample = ("sample", (1, budget.members))
-        return (sample, ("cal", (1,)), ("fused", (1, budget.members))) if network == "MedSegDiff" else (sample,)
-    if method == "v-diffusion":
-        return (("sample", (1, budget.members)),)
+    few = (1, budget.members)
+    if method == "diffusion" and network == "MedSegDiff":  # its map is made from the image alone: one evaluation is enough
+        return Answer("sample", few), Answer("fused", few), Answer("cal", (1,), steps=1)
+    if method in ("diffusion", "v-diffusion"):
+        return (Answer("sample", few),)
     if method == "one-step" or network == "MedSegDiffNCA":
-        return (("sample", tuple(sorted({1, budget.members, budget.reverse_steps}))),)
-    return (("sample", (1,)),)
+        return (Answer("sample", tuple(sorted({*few, budget.reverse_steps}))),)
+    return (Answer("sample", (1,)),)
 
 
 def cell(network: str, method: str, data: str, budget: Budget, seed: int, paper: bool) -> Tree:

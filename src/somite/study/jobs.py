@@ -1,5 +1,6 @@
 """One job of a study: train a recipe, evaluate it in every wanted way, write its rows. Killed anywhere, it goes on when run again."""
 
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,54 +19,79 @@ from ..predict.ensemble import Result
 from ..predict.fusion import Mean, decide
 from ..predict.temperature import fit, scaled
 from ..recipe import parse
+from ..tasks.task import Scored
 from ..train.run import train
 
 RAW, TEMPERATURE = "raw", "temperature"
+# metrics by case, reliability of all pixels by case, pixels by the members' votes (both of raw probabilities), losses by timestep
+TABLES = ROWS, BINS, VOTES, LOSSES = "rows", "reliability", "votes", "timesteps"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One of a network's answers, evaluated with these numbers of members; steps: None takes the recipe's."""
+
+    readout: str
+    members: tuple[int, ...]
+    steps: int | None = None
 
 
 @dataclass(frozen=True)
 class Job:
-    """`keys` name the cell of the grid and become columns of every row; `recipe` is YAML; members are evaluated by their counts.
+    """`keys` name the cell of the grid and become columns of every row; `recipe` is YAML.
 
-    `readouts`: the network's answers to evaluate, each with its own numbers of members; all but "sample" are added to the
-    method's name. `timesteps`: at how many timesteps to measure the loss, 0 for methods that have none.
+    `answers`: what is evaluated; all but "sample" are added to the method's name. `timesteps`: at how many timesteps to
+    measure the loss, 0 for methods that have none.
     """
 
     folder: Path
     keys: tuple[tuple[str, str | int], ...]
     recipe: str
-    readouts: tuple[tuple[str, tuple[int, ...]], ...]
+    answers: tuple[Answer, ...]
     timesteps: int = 0
     threads: int = 1
 
-    @property
-    def rows(self) -> Path:
-        return self.folder / "study-rows.csv"
+    def table(self, name: str) -> Path:
+        """One of TABLES, for this job alone. "rows" is written last: where it is, the job is done."""
+        return self.folder / f"study-{name}.csv"
 
-    @property
-    def curve(self) -> Path:
-        return self.folder / "study-timesteps.csv"
+
+def attempt(job: Job) -> Path | str:
+    """`work`, or what went wrong with it: one bad job does not stop a study. The traceback stays in its folder."""
+    report = job.folder / "error.txt"
+    try:
+        folder = work(job)
+    except Exception as error:  # whatever it was: the other jobs go on, and the study says it
+        write_text(report, traceback.format_exc())
+        said = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}; see {report}"
+        return f"{job.folder.name}: {said}"
+    report.unlink(missing_ok=True)
+    return folder
 
 
 def work(job: Job) -> Path:
-    """Train and evaluate one job; returns its rows' file, which is written last and whole. Done jobs return at once."""
+    """Train and evaluate one job; returns its folder. Done jobs return at once."""
     if done(job):
-        return job.rows
+        return job.folder
     torch.set_num_threads(job.threads)
     source = job.folder / "job.yaml"
     write_text(source, job.recipe)
     train(parse(source), job.folder, str(dict(job.keys)["network"]))
-    run = pipeline.load(job.folder)
-    keys = dict(job.keys)
+    run, keys = pipeline.load(job.folder), dict(job.keys)
     if job.timesteps:
-        write_rows(job.curve, [{**keys, **row} for row in loss_curve(run, job.timesteps)])
-    rows = []
-    for readout, members in job.readouts:
-        run.read(readout)
-        method = keys["method"] if readout == "sample" else f"{keys['method']}/{readout}"
-        rows += [{**keys, "method": method, **row} for row in evaluated(run, sorted(members))]
-    write_rows(job.rows, rows)
-    return job.rows
+        write_rows(job.table(LOSSES), [{**keys, **row} for row in loss_curve(run, job.timesteps)])
+    tables: dict[str, list[Row]] = {VOTES: [], BINS: [], ROWS: []}
+    for answer in job.answers:
+        run.read(answer.readout)
+        if answer.steps is not None:
+            run.take(answer.steps)
+        method = keys["method"] if answer.readout == "sample" else f"{keys['method']}/{answer.readout}"
+        for scored in evaluated(run, sorted(answer.members)):
+            for name, found in ((ROWS, scored.rows), (BINS, scored.bins), (VOTES, scored.votes)):
+                tables[name] += [{**keys, "method": method, **row} for row in found]
+    for name, found in tables.items():
+        write_rows(job.table(name), found)
+    return job.folder
 
 
 def done(job: Job) -> bool:
@@ -73,17 +99,12 @@ def done(job: Job) -> bool:
     source = job.folder / "job.yaml"
     if source.exists() and source.read_text(encoding="utf-8") != job.recipe:
         raise InputError(f"{job.folder} holds a job of another study (data, budget or version differ); choose another --out")
-    return job.rows.exists()
+    return job.table(ROWS).exists()
 
 
-def collect(jobs: Sequence[Job]) -> list[Row]:
-    """The rows of all jobs, each job once, however often it was started."""
-    return [row for job in jobs for row in read_rows(job.rows)]
-
-
-def curves(jobs: Sequence[Job]) -> list[Row]:
-    """The losses by timestep of all jobs that have some."""
-    return [row for job in jobs if job.timesteps for row in read_rows(job.curve)]
+def collected(jobs: Sequence[Job], name: str) -> list[Row]:
+    """One of TABLES of all jobs that have it, each job once, however often it was started."""
+    return [row for job in jobs if job.table(name).exists() for row in read_rows(job.table(name))]
 
 
 def loss_curve(run: Run, count: int) -> list[Row]:
@@ -95,8 +116,10 @@ def loss_curve(run: Run, count: int) -> list[Row]:
     return losses(method, measured, count, draws=2, conditions=(IMAGE,))
 
 
-def evaluated(run: Run, members: Sequence[int]) -> Iterator[Row]:
-    """Rows of the test cases for each number of members, raw and at the temperature fitted on validation for that number."""
+def evaluated(run: Run, members: Sequence[int]) -> Iterator[Scored]:
+    """Each test case with each number of members, raw and at the temperature fitted on validation for that number; only raw
+    ones bring the bins of all pixels, and the votes.
+    """
     temperatures = {count: fit(pairs) for count, pairs in validation(run, members).items()}
     for case in run.recipe.data.cases("test"):
         whole = run.segment(case, members[-1])
@@ -105,7 +128,10 @@ def evaluated(run: Run, members: Sequence[int]) -> Iterator[Row]:
             for scaling, probability in ((RAW, fused), (TEMPERATURE, scaled(fused, temperatures[count]))):
                 result = Result(whole.record, decide(fused), probability, whole.members[:count].std(0), whole.members[:count])
                 told = {"members": count, "evaluations": count * run.method.steps, "scaling": scaling}
-                yield from ({**told, **row} for row in run.recipe.task.score(result).rows)
+                scored = run.recipe.task.score(result)
+                bins = [row for row in scored.bins if row["region"] == "all"]
+                parts = (scored.rows, bins, scored.votes) if scaling == RAW else (scored.rows, [], [])
+                yield Scored(*([{**told, **row} for row in part] for part in parts))
 
 
 def validation(run: Run, members: Sequence[int]) -> dict[int, list[tuple[np.ndarray, np.ndarray]]]:

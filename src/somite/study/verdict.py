@@ -1,6 +1,6 @@
 """From a study's rows to its table, and to which of the paper's claims hold on these data."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -8,16 +8,21 @@ from typing import Any
 import numpy as np
 
 from ..analysis.curves import by_case as curve_by_case
+from ..evaluation import floor, pooled
 from ..files import write_text
 from ..metrics.intervals import Interval, Paired, holm, interval, paired, pooled_interval
 from .fair_trial import BASELINES, NETWORKS, cells
-from .jobs import RAW, TEMPERATURE
+from .jobs import BINS, LOSSES, RAW, ROWS, TEMPERATURE, VOTES
 
 Rows = Sequence[dict[str, Any]]
 SHOWN = {"dice": "Dice", "ece": "ECE a case", "ece_foreground": "ECE, foreground", "nll": "NLL"}
 RULE = """A claim holds where the whole 95 % interval of the difference lies on its side of zero and p, where there is one, is at most 0.05; seeds
 are averaged before cases, and intervals are over groups (patients, sequences). p is Wilcoxon's over groups, adjusted by Holm for all
 claims of the list that have one; with six groups it cannot fall below 0.03, and adjusted nothing can be decided."""
+CALIBRATION = """ECE: 15 bins of equal width of the foreground probability, closed on the right; per case, and of all pixels of all cases and seeds pooled. Of vote
+shares (k of N members): a bin for each k; beside it the floor, the error that a perfect sampler with as many members would show. Ensembles of
+different sizes compare only beside their floors."""
+POOLED, VOTED = "ECE pooled", "ECE of votes (floor)"
 LEVEL = 0.05
 TWINS = ((RAW, "its feed-forward twin"), (TEMPERATURE, "its temperature-scaled feed-forward twin"))
 
@@ -168,31 +173,53 @@ def text(found: Interval) -> str:
     return f"{found.mean:.4f}" + ("" if np.isnan(found.low) else f" [{found.low:.4f}, {found.high:.4f}]")
 
 
-def table(rows: Rows) -> str:
+def table(rows: Rows, bins: Rows = (), votes: Rows = ()) -> str:
     """Markdown: a line for each cell, means over cases and seeds with 95 % intervals over groups."""
     head = ["network", "method", "members", "evaluations", "scaling", "seeds", "SD of Dice over seeds", *SHOWN.values()]
+    head += [POOLED, VOTED]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for (network, method, members, scaling), here in cells(rows):
+    of_bins, of_votes = dict(cells(bins)), dict(cells(votes))
+    for cell, here in cells(rows):
+        network, method, members, scaling = cell
         spread = seed_spread(here, "dice")
         told = [network, method, str(members), str(here[0]["evaluations"]), scaling, str(len({r["seed"] for r in here}))]
-        told.append("" if np.isnan(spread) else f"{spread:.4f}")
-        lines.append("| " + " | ".join([*told, *(text(mean(here, metric)) for metric in SHOWN)]) + " |")
+        told += ["" if np.isnan(spread) else f"{spread:.4f}", *(text(mean(here, metric)) for metric in SHOWN)]
+        told += [pooled_ece(of_bins[cell]) if cell in of_bins else "", voted(of_votes[cell]) if cell in of_votes else ""]
+        lines.append("| " + " | ".join(told) + " |")
     return "\n".join(lines)
+
+
+def pooled_ece(bins: Rows) -> str:
+    """The calibration error of all pixels of all cases and seeds together."""
+    read = [
+        {**row, "case": (row["case"], row["seed"]), "bin": int(row["bin"])}
+        | {key: float(row[key]) for key in ("count", "confidence", "positives")}
+        for row in bins
+    ]
+    found = pooled(read)["ece_all"]
+    return f"{found['mean']:.4f}" + ("" if found["low"] is None else f" [{found['low']:.4f}, {found['high']:.4f}]")
+
+
+def voted(votes: Rows) -> str:
+    """The calibration error of the members' vote shares, and what a perfect sampler with as many would show."""
+    found = floor([{key: int(float(row[key])) for key in ("votes", "pixels", "positives")} for row in votes])["sampler_floor"]
+    return f"{found['votes']:.4f} ({found['ece']:.4f})"
 
 
 def listed(made: Sequence[Claim]) -> str:
     return "\n".join(claim.line() for claim in made)
 
 
-def write_verdict(rows: Rows, curves: Rows, out: Path, note: str) -> str:
+def write_verdict(tables: Mapping[str, Rows], out: Path, note: str) -> str:
     """verdict.md: the table, the claims, and how it was made; returns the paper's claims as text."""
+    rows, bins, votes, curves = (tables[name] for name in (ROWS, BINS, VOTES, LOSSES))
     lists = {
         "Claims of arXiv 2403.14440 on these data": claims(rows, curves),
         "With v prediction, which is not the paper's": by_velocity(rows),
         "At equal numbers of evaluations": at_equal_cost(rows),
     }
     picture = "![Dice and calibration of every cell, and the noise loss over t](fair-trial.png)"
-    parts = ["# Fair trial", note, picture, table(rows)]
+    parts = ["# Fair trial", note, picture, table(rows, bins, votes), CALIBRATION]
     parts += [RULE] if any(lists.values()) else []
     parts += [f"## {title}\n\n{listed(made)}" for title, made in lists.items() if made]
     write_text(out / "verdict.md", "\n\n".join(parts) + "\n")
