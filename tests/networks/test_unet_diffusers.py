@@ -12,7 +12,7 @@ from published import data, filled
 from somite import rng
 from somite.diffusion.codec import Signed, Unit
 from somite.diffusion.methods import Diffusion
-from somite.diffusion.readout import fused
+from somite.diffusion.readout import Auxiliary, fused
 from somite.diffusion.samplers import DDIM, Ancestral
 from somite.diffusion.schedule import linear
 from somite.diffusion.terms import Aux, Noise, Variational
@@ -179,6 +179,20 @@ def test_members_of_one_image_share_its_encoding(segdiff):
     method.take(before)
     torch.testing.assert_close(together, apart, rtol=0, atol=1e-3)  # 1 / alpha at T-1 makes 150 of a last digit
     assert (together[:, 0] - together[:, 1]).abs().max() > 0.1
+
+
+def test_medsegdiffs_own_map_is_the_same_after_one_step_and_after_many(medsegdiff):
+    method, _ = medsegdiff
+    before, image, maps = (method.steps, method.readout), torch.rand(1, 3, 32, 32), []
+    method.readout = Auxiliary()
+    for steps in (1, 3):
+        method.take(steps)
+        with rng.seeded(0, ["x"]):
+            maps.append(method.sample({"image": image}, (1, 1, 32, 32)))
+    method.readout = before[1]
+    method.take(before[0])
+    assert torch.equal(*maps)
+    assert maps[0].std() > 0
 
 
 @torch.no_grad()
