@@ -166,6 +166,12 @@ def test_val_is_carved_from_train_and_test_is_left_alone(tmp_path):
     assert not {case.group for case in train} & {case.group for case in val}
 
 
+def test_all_cases_are_all_that_have_a_mask_listed_or_not(tmp_path):
+    root = write_phantoms(tmp_path, 6, (8, 8))
+    (root / "splits.json").write_text('{"train": ["case000", "case001"], "test": ["case003"]}')
+    assert [case.id for case in Data(str(root)).cases("all")] == [f"case{n:03d}" for n in range(6)]
+
+
 def test_other_data_of_the_same_names_are_not_taken_from_the_cache(images, tmp_path):
     data = Data(str(images))
     before = data.loaded(data.cases("train")[0])[0]

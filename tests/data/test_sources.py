@@ -123,6 +123,7 @@ def test_duplicate_stems(tmp_path):
         ({"train": ["a", "zz"]}, ["'zz'", "train", "no such case"]),
         ({"train": ["a"], "val": ["a"]}, ["'a'", "in train and again in val"]),
         ({"train": ["a", "a"]}, ["'a'", "again"]),
+        ({"train": ["a"], "test": ["c", "b"]}, ["'a' into train and 'b' into test", "both are of 'p1'", "in one split"]),
         ({"train": "a"}, ["train", "list of ids"]),
         ({"train": [1]}, ["train", "list of ids"]),
         (["a"], ["should hold"]),
@@ -132,8 +133,18 @@ def test_duplicate_stems(tmp_path):
 )
 def test_broken_splits(tmp_path, content, words):
     folder(tmp_path)
+    say(tmp_path / "groups.csv", "id,group\na,p1\nb,p1\nc,p2\n")
     say(tmp_path / "splits.json", content)
     refused(tmp_path, "splits.json", *words)
+
+
+def test_a_table_keeps_patients_together_and_has_all_splits_or_none(tmp_path):
+    folder(tmp_path)
+    lines = [f"images/{name}.png,masks/{name}.png,p1,{split}" for name, split in zip("abc", ("train", "test", "val"), strict=True)]
+    say(tmp_path / "t.csv", "\n".join(["image,mask,group,split", *lines]))
+    refused(tmp_path / "t.csv", "'a' into train and 'b' into test", "both are of 'p1'")
+    say(tmp_path / "t.csv", "image,mask,split\nimages/a.png,masks/a.png,test\nimages/b.png,masks/b.png,\n")
+    refused(tmp_path / "t.csv", "no split for 'b'", "for all rows")
 
 
 @pytest.mark.parametrize(

@@ -79,11 +79,11 @@ class Data:
         self.root, self._cases = root, {}
 
     def cases(self, split: str) -> list[Case]:
-        """The labelled cases of a split: the data's own lists, or by hash where they bring none."""
+        """The labelled cases of a split: the data's own lists, or by hash where they bring none; "all" is every labelled case."""
+        if split == "all":
+            return [case for case in find_cases(self.path, None) if case.mask is not None]
         if not self._cases:
             self._cases = self.find() if self.fold is None else self.divided(self.find(), self.fold)
-        if split == "all":
-            return sorted({case for cases in self._cases.values() for case in cases}, key=lambda case: case.id)
         if not self._cases.get(split):
             raise InputError(
                 f"{self.path} has no cases in the split {split!r}; it has {', '.join(f'{k} ({len(v)})' for k, v in self._cases.items())}"

@@ -46,8 +46,9 @@ def in_order(name: str, parts: Mapping[int, Path], channels: int) -> tuple[Path,
 
 
 def check_splits(path: Path, splits: Mapping[str, Sequence[str]], cases: Mapping[str, Case]) -> None:
-    """Every id of a split has files, and stands in one split only, once."""
+    """Every id of a split has files, and stands in one split only, once; and so does every group (patient)."""
     home: dict[str, str] = {}
+    seen: dict[str, tuple[str, str]] = {}
     for name, ids in splits.items():
         for i in ids:
             if i not in cases:
@@ -55,6 +56,12 @@ def check_splits(path: Path, splits: Mapping[str, Sequence[str]], cases: Mapping
             if i in home:
                 raise InputError(f"{path} lists {i!r} in {home[i]} and again in {name}: keep it in one")
             home[i] = name
+            other, first = seen.setdefault(cases[i].group, (name, i))
+            if other != name:
+                raise InputError(
+                    f"{path} puts {first!r} into {other} and {i!r} into {name}, but both are of {cases[i].group!r}: "
+                    "keep a group (a patient) in one split, or what is learned of it is tested on it"
+                )
 
 
 def rows(path: Path, needed: tuple[str, ...]) -> list[dict[str, str]]:

@@ -185,6 +185,10 @@ def _table(path: Path) -> Source:
     shared = next((mask for mask, count in masks.items() if count > 1), None)
     if shared:
         raise InputError(f"{path} gives {shared} as the mask of {masks[shared]} images: each image has its own")
+    homeless = set(cases).difference(*splits.values()) if splits else set()
+    if homeless:
+        raise InputError(f"{path} has no split for {min(homeless)!r} but one for others: fill the column in for all rows, or empty it")
+    check_splits(path, splits, cases)
     return Source(cases, splits)
 
 

@@ -14,7 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..errors import InputError
 from ..types import Timesteps
+
+GROUPS = 32  # of normalisation
 
 
 def conv(dims: int, c_in: int, c_out: int, kernel: int = 3, **options: int) -> nn.Module:
@@ -41,7 +44,7 @@ class Norm(nn.GroupNorm):
     """Group norm in float32, whatever the precision around it."""
 
     def __init__(self, channels: int) -> None:
-        super().__init__(32, channels)
+        super().__init__(GROUPS, channels)
 
     def forward(self, input: Tensor) -> Tensor:
         return super().forward(input.float()).to(input.dtype)
@@ -108,6 +111,19 @@ class Stage(nn.Sequential):
         return x
 
 
+def fits(channels: int, mults: Sequence[int], attention: Collection[int], heads: int) -> None:
+    """Raises InputError where normalisation or attention could not divide the channels of a level."""
+    widths = [mult * channels for mult in mults]
+    odd = next((width for width in widths if width < 1 or width % GROUPS), None)
+    if odd is not None:
+        raise InputError(
+            f"channels {channels} with mults {list(mults)} give a level of {odd}, which is no multiple of {GROUPS}; change channels"
+        )
+    for level, width in enumerate(widths):
+        if (2**level in attention or level == len(widths) - 1) and (heads < 1 or width % heads):
+            raise InputError(f"heads {heads} does not divide the {width} channels that attention sees; choose a divisor, such as 1 or 4")
+
+
 class UNet(nn.Module):
     """`attention` lists the factors of reduction (1, 2, 4, ...) at which attention follows each residual block."""
 
@@ -124,6 +140,7 @@ class UNet(nn.Module):
         dims: Literal[2, 3] = 2,
     ) -> None:
         super().__init__()
+        fits(channels, mults, attention, heads)
         width = 4 * channels
         self.channels, self.factor = channels, 2 ** (len(mults) - 1)
         self.time_embed = nn.Sequential(nn.Linear(channels, width), nn.SiLU(), nn.Linear(width, width))
