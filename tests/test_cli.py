@@ -133,6 +133,52 @@ def test_steps_placed_by_the_benefit(root, run, tmp_path, capsys):
     assert "nowhere.csv" in capsys.readouterr().err
 
 
+NOT_HEEDED = {
+    "calibrate": ["--with x", "--calibrated"],
+    "analyse timesteps": ["--with x", "--members 7", "--steps 3", "--benefit x.csv", "--readout cal", "--calibrated"],
+    "analyse placement": ["--benefit x.csv", "--calibrated", "--counts 2"],
+    "analyse raters": ["--with x", "--calibrated", "--sizes 2"],
+    "analyse calibration": ["--with x", "--firing expected", "--steps 3", "--calibrated"],
+}
+
+
+@pytest.mark.parametrize(("command", "option"), [(name, option) for name, options in NOT_HEEDED.items() for option in options])
+def test_a_command_takes_no_option_that_it_would_not_heed(run, tmp_path, capsys, command, option):
+    more = [str(tmp_path / "benefit.csv")] if command.endswith("placement") else []
+    out = ["--out", str(tmp_path / "out")] if command.startswith("analyse") else []
+    assert main([*command.split(), str(run), *more, *out, *option.split()]) == 2
+    assert f"unknown option {option.split()[0]}; somite {command} --help" in capsys.readouterr().err
+
+
+def test_analyses_heed_what_they_take(root, run, tmp_path, capsys):
+    rows = []
+    for more in ([], ["--firing", "expected"], ["--seed", "1"]):
+        assert main(["analyse", "timesteps", str(run), "--count", "3", "--draws", "1", "--out", str(tmp_path / "t"), *more]) == 0
+        rows.append((tmp_path / "t" / "timesteps.csv").read_text())
+    assert len(set(rows)) == 3
+    assert json.loads((tmp_path / "t" / "summary.json").read_text())["split"] == "val"  # what it finds places steps for test cases
+    (tmp_path / "benefit.csv").write_text("t,benefit\n0,0\n400,1\n999,0\n")
+    line = ["analyse", "placement", str(run), str(tmp_path / "benefit.csv"), "--out", str(tmp_path / "p")]
+    assert main([*line, "--steps", "2", "4", "--members", "2"]) == 0, capsys.readouterr().err
+    told = json.loads((tmp_path / "p" / "summary.json").read_text())
+    assert (list(told["placed"]), told["members"]) == (["2", "4"], 2)
+    assert main([*line, "--members", "0"]) == 2
+
+
+@pytest.mark.parametrize("tolerance", ["-1", "nan"])
+def test_a_tolerance_that_is_no_distance(run, tmp_path, capsys, tolerance):
+    assert main(["evaluate", str(run), "--out", str(tmp_path / "out"), "--tolerance", tolerance]) == 2
+    assert f"--tolerance {float(tolerance)}" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_steps_are_no_default(run, tmp_path, capsys):
+    (tmp_path / "benefit.csv").write_text("t,benefit\n0,0\n400,1\n999,0\n")
+    line = ["evaluate", str(run), "--benefit", str(tmp_path / "benefit.csv"), "--steps", "0", "--out", str(tmp_path / "out")]
+    assert main(line) == 2
+    assert "0 steps asked for" in capsys.readouterr().err
+
+
 def test_an_answer_that_the_network_does_not_have(root, run, tmp_path, capsys):
     assert main(["predict", str(run), *images(root, 0), "--out", str(tmp_path / "out"), "--readout", "cal"]) == 2
     assert "no map 'cal' to read (it has: rgb)" in capsys.readouterr().err

@@ -18,6 +18,7 @@ from somite.data.nifti import read_labels as read_volume_labels
 from somite.data.phantoms import write_phantoms
 from somite.errors import InputError
 from somite.evaluation import compare, comparison, evaluate, table, with_terciles
+from somite.predict.fusion import Majority
 
 
 def rows_of(path):
@@ -257,3 +258,35 @@ def test_every_labelled_case_can_be_evaluated_and_other_data_need_a_folder_of_th
     assert summary["metrics"]["dice"]["cases"] == 7
     assert (summary["root"], summary["tolerance"]) == (str(other), 3)
     assert (run / "rows.csv").read_bytes() == before
+
+
+def test_runs_scored_in_another_way_are_not_compared(first, tmp_path):
+    run, _ = first
+    task = run.recipe.task
+    for name, other in (("bins", 10), ("boundary", 2), ("tolerance", 1.0)):
+        before = getattr(task, name)
+        setattr(task, name, other)
+        evaluate(run, "test", tmp_path / name)
+        setattr(task, name, before)
+        with pytest.raises(InputError, match=rf"evaluated with another {name} \({before} and {other}\)"):
+            comparison(run.path, tmp_path / name)
+
+
+def test_members_and_fusion_may_differ_and_are_told(first, tmp_path):
+    run, _ = first
+    task, before = run.recipe.task, run.recipe.task.fusion
+    task.fusion, task.members = Majority(), 2
+    evaluate(run, "test", tmp_path / "votes")
+    task.fusion, task.members = before, 3
+    _, text = comparison(run.path, tmp_path / "votes")
+    assert f"{run.path}: 3 members, 1 reverse step(s), fused by Mean\n" in text
+    assert "votes: 2 members, 1 reverse step(s), fused by Majority\n" in text
+    assert "fused by" not in comparison(run.path, run.path)[1]
+
+
+def test_an_evaluation_that_does_not_say_how_it_was_scored(first, tmp_path):
+    run, summary = first
+    (tmp_path / "rows.csv").write_text((run.path / "rows.csv").read_text())
+    (tmp_path / "metrics.json").write_text(json.dumps({key: value for key, value in summary.items() if key != "settings"}))
+    with pytest.raises(InputError, match=r"metrics.json does not say how it was scored; run `somite evaluate"):
+        comparison(run.path, tmp_path)

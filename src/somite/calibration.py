@@ -39,6 +39,8 @@ def apply(run: Run) -> None:
     if not path.is_file():
         raise InputError(f"{path} is missing; run `somite calibrate {run.path}` first")
     fitted = read_json(path)
+    if not isinstance(fitted, dict) or not isinstance(fitted.get("temperature"), int | float) or not fitted["temperature"] > 0:
+        raise InputError(f"{path} holds no temperature; run `somite calibrate {run.path}` again")
     other = [key for key, value in settings(run).items() if fitted.get(key) != value]
     if other:
         raise InputError(

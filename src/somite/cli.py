@@ -31,6 +31,8 @@ class Parser(argparse.ArgumentParser):
 def parser() -> Parser:
     made = Parser(prog="somite", description=DESCRIPTION, epilog=FOOTER)
     made.add_argument("--version", action="store_true", help="print the version")
+    # What opening a run asks for, where a command does not offer it:
+    made.set_defaults(folds=[], members=None, steps=None, benefit=None, readout=None, calibrated=False)
     commands = made.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
 
     demo = commands.add_parser("demo", help="train, predict, evaluate and report on the bundled real images (minutes)")
@@ -43,14 +45,14 @@ def parser() -> Parser:
     train.add_argument("-h", "--help", action="store_true")
 
     evaluate = commands.add_parser("evaluate", help="score a run on its own data: rows.csv, metrics.json, report.html")
-    inference(evaluate)
+    offer(evaluate, *RUN, "--with", *SAMPLING, "--calibrated")
     evaluate.add_argument("--split", default="test", help='default: test; "all" takes every labelled case')
     evaluate.add_argument("--data", help="another data set in place of the run's own")
     evaluate.add_argument("--tolerance", type=float, help="of NSD, in mm for volumes and px for images (default: the recipe's)")
     evaluate.add_argument("--out", type=Path, help="default: the run folder (for --split test), else RUN/SPLIT")
 
     predict = commands.add_parser("predict", help="masks for images, volumes or folders of them")
-    inference(predict)
+    offer(predict, *RUN, "--with", *SAMPLING, "--calibrated")
     predict.add_argument("inputs", nargs="+", type=Path, help="PNG, JPG, TIFF or NIfTI files, or folders of them")
     predict.add_argument("--out", type=Path, required=True, help="folder for the outputs")
     predict.add_argument("--channel-files", type=int, default=1, metavar="N", help="files of one image: x_0000, x_0001 ... (nnU-Net)")
@@ -58,7 +60,7 @@ def parser() -> Parser:
     predict.add_argument("--overwrite", action="store_true", help="make outputs again that are there already")
 
     calibrate = commands.add_parser("calibrate", help="fit a temperature on the validation cases, for --calibrated")
-    inference(calibrate)
+    offer(calibrate, *RUN, *SAMPLING)
 
     compare = commands.add_parser("compare", help="paired differences of two evaluated runs, case by case")
     compare.add_argument("first", type=Path)
@@ -89,18 +91,21 @@ def add_analyses(commands: Any) -> None:  # noqa: ANN401 - argparse keeps the ty
     kinds = analyse.add_subparsers(dest="analysis", metavar="ANALYSIS", parser_class=Parser, required=True)
 
     timesteps = kinds.add_parser("timesteps", help="loss by timestep of a diffusion run, with the image, another's and none")
-    inference(timesteps)
-    timesteps.add_argument("--split", default="test")
+    offer(timesteps, *RUN)
+    timesteps.add_argument("--split", default="val", help="default: val, so that what the table places is scored on other cases")
     timesteps.add_argument("--draws", type=int, default=4, help="noise draws a case and timestep")
     timesteps.add_argument("--count", type=int, default=25, help="timesteps")
     timesteps.add_argument("--limit", type=int, help="the first so many cases")
     timesteps.add_argument("--out", type=Path, help="default: RUN/timesteps")
 
     placement = kinds.add_parser("placement", help="few reverse steps, equally spaced or where the image is worth most")
-    inference(placement)
-    placement.add_argument("table", type=Path, metavar="CSV", help="benefit.csv of `analyse timesteps RUN --split val`")
+    offer(placement, *RUN, "--with", "--readout")
+    placement.add_argument("table", type=Path, metavar="CSV", help="benefit.csv of `analyse timesteps RUN`")
     placement.add_argument("--split", default="test")
-    placement.add_argument("--counts", type=int, nargs="+", default=[2, 3, 5, 10], help="numbers of steps to compare at")
+    placement.add_argument(
+        "--steps", dest="counts", metavar="N", type=int, nargs="+", default=[2, 3, 5, 10], help="numbers of reverse steps to compare at"
+    )
+    placement.add_argument("--members", type=int, default=1, help="ensemble size (default: 1)")
     placement.add_argument("--limit", type=int, help="the first so many cases")
     placement.add_argument("--out", type=Path, help="default: RUN/placement")
 
@@ -114,15 +119,15 @@ def add_analyses(commands: Any) -> None:  # noqa: ANN401 - argparse keeps the ty
     calibration = kinds.add_parser("calibration", help="ECE of runs by members, raw and temperature-scaled, at equal cost")
     calibration.add_argument("runs", nargs="+", type=Path)
     calibration.add_argument("--split", default="test")
-    calibration.add_argument("--members", type=int, nargs="+", default=[1, 2, 5, 10])
+    calibration.add_argument("--members", dest="sizes", metavar="N", type=int, nargs="+", default=[1, 2, 5, 10], help="ensemble sizes")
     calibration.add_argument("--seed", type=int, default=0)
     calibration.add_argument("--trust", action="store_true", help="build classes from outside somite that the runs name")
     calibration.add_argument("--out", type=Path, required=True)
 
     raters = kinds.add_parser("raters", help="does an ensemble vary as several raters do? GED, matched IoU, collective insight")
-    inference(raters)
+    offer(raters, *RUN, "--steps", "--benefit", "--readout")
     raters.add_argument("--split", default="test")
-    raters.add_argument("--sizes", type=int, nargs="+", default=[1, 4, 8, 16], help="ensemble sizes")
+    raters.add_argument("--members", dest="sizes", metavar="N", type=int, nargs="+", default=[1, 4, 8, 16], help="ensemble sizes")
     raters.add_argument("--limit", type=int, help="the first so many cases")
     raters.add_argument("--out", type=Path, help="default: RUN/raters")
 
@@ -142,20 +147,35 @@ def add_studies(commands: Any) -> None:  # noqa: ANN401
     study.add_argument("--out", type=Path, help="default: runs/NAME")
 
 
-def inference(command: argparse.ArgumentParser) -> None:
-    """Options of every command that opens a run."""
-    command.add_argument("run", type=Path, help="a run folder")
-    command.add_argument("--with", dest="folds", type=Path, nargs="+", default=[], metavar="RUN", help="further folds, for one ensemble")
-    command.add_argument("--members", type=int, help="ensemble size (default: the recipe's)")
-    command.add_argument("--steps", type=int, help="reverse steps (default: the recipe's)")
-    command.add_argument("--benefit", type=Path, metavar="CSV", help="place the steps by the benefit.csv of `analyse timesteps`")
-    command.add_argument("--readout", choices=["sample", "cal", "fused"], help="which answer of MedSegDiff counts")
-    command.add_argument("--seed", type=int, default=0, help="results are a function of (seed, case); default 0")
-    command.add_argument("--firing", choices=["stochastic", "expected"], help="cellular automata: random cells, or their mean field")
-    command.add_argument("--precision", choices=["32", "bf16"], default="32", help="arithmetic of cellular automata")
-    command.add_argument("--calibrated", action="store_true", help="apply the temperature that `somite calibrate` fitted")
-    command.add_argument("--device", help="cpu, cuda, cuda:1 ... (default: the GPU where there is one)")
-    command.add_argument("--trust", action="store_true", help="build classes from outside somite that the run names")
+# Options of commands that open a run. Each command offers those that it heeds, so that the parser refuses the others.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "run": {"type": Path, "help": "a run folder"},
+    "--with": {
+        "dest": "folds",
+        "type": Path,
+        "nargs": "+",
+        "default": [],
+        "metavar": "RUN",
+        "help": "further folds, for one ensemble",
+    },
+    "--members": {"type": int, "help": "ensemble size (default: the recipe's)"},
+    "--steps": {"type": int, "help": "reverse steps (default: the recipe's)"},
+    "--benefit": {"type": Path, "metavar": "CSV", "help": "place the steps by the benefit.csv of `analyse timesteps`"},
+    "--readout": {"choices": ["sample", "cal", "fused"], "help": "which answer of MedSegDiff counts"},
+    "--seed": {"type": int, "default": 0, "help": "results are a function of (seed, case); default 0"},
+    "--firing": {"choices": ["stochastic", "expected"], "help": "cellular automata: random cells, or their mean field"},
+    "--precision": {"choices": ["32", "bf16"], "default": "32", "help": "arithmetic of cellular automata"},
+    "--calibrated": {"action": "store_true", "help": "apply the temperature that `somite calibrate` fitted"},
+    "--device": {"help": "cpu, cuda, cuda:1 ... (default: the GPU where there is one)"},
+    "--trust": {"action": "store_true", "help": "build classes from outside somite that the run names"},
+}
+RUN = ("run", "--seed", "--firing", "--precision", "--device", "--trust")  # whatever the network is asked
+SAMPLING = ("--members", "--steps", "--benefit", "--readout")  # how a case is segmented
+
+
+def offer(command: argparse.ArgumentParser, *names: str) -> None:
+    for name in names:
+        command.add_argument(name, **OPTIONS[name])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -193,7 +213,8 @@ def run(argv: list[str]) -> int:
     elif options.command == "train" and options.recipe is None:
         print(TRAIN)
     elif overrides and options.command != "train":
-        raise InputError(f"unknown option {overrides[0]}; somite {options.command} --help lists those that there are")
+        command = f"{options.command} {options.analysis}" if options.command == "analyse" else options.command
+        raise InputError(f"unknown option {overrides[0]}; somite {command} --help lists those that there are")
     else:
         if options.command == "demo":  # cells this small are no work to share; the other core prepares the images
             os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -43,11 +43,15 @@ def train_(options: Namespace) -> None:
 
 
 def evaluate(options: Namespace) -> None:
+    if options.tolerance is not None and not options.tolerance >= 0:
+        raise InputError(f"--tolerance {options.tolerance}: NSD's tolerance is a distance in mm or px; give a number from 0 on")
     opened = open_run(options)
     if options.data:
         if options.out is None:
             raise InputError("--data evaluates on other data than the run's own; name a folder for the results with --out")
         opened.recipe.data.move(options.data)
+    else:
+        opened.unseen(opened.recipe.data.cases(options.split))
     if options.folds and options.out is None:
         raise InputError("--with scores an ensemble of several runs, which none of them should hold; name a folder with --out")
     out = options.out or (options.run if options.split == "test" else options.run / options.split)
@@ -103,8 +107,6 @@ def same_settings(path: Path, settings: dict[str, Any]) -> None:
 
 
 def calibrate(options: Namespace) -> None:
-    if options.calibrated or options.folds:
-        raise InputError("this command fits one run's temperature; leave --calibrated and --with out")
     opened = open_run(options)
     temperature = calibration.calibrate(opened, options.seed, tracked)
     if not 0.051 < temperature < 19.9:
@@ -148,16 +150,16 @@ def analyse(options: Namespace) -> None:
             found = analyse_raters(open_run(options), out, options.split, options.sizes, options.seed, options.limit, tracked)
         case "placement":
             out = options.out or options.run / "placement"
-            opened, members = open_run(options), options.members or 1
+            opened = open_run(options)
             found = analyse_placement(
-                opened, options.table, out, options.counts, members, options.split, options.seed, options.limit, tracked
+                opened, options.table, out, options.counts, options.members, options.split, options.seed, options.limit, tracked
             )
         case "fingerprint":
             roots = [NUCLEI if root == "nuclei" else Path(root) for root in options.data]
             found = analyse_fingerprint(roots, options.out, options.size, options.train, seed=options.seed, progress=tracked)
         case _:
             runs = [pipeline.load(path, options.trust) for path in options.runs]
-            found = analyse_calibration(runs, options.out, options.split, options.members, options.seed, tracked)
+            found = analyse_calibration(runs, options.out, options.split, options.sizes, options.seed, tracked)
     print("\n".join(str(path) for path in found.values()))
 
 
@@ -196,18 +198,10 @@ COMMANDS: dict[str, Callable[[Namespace], None]] = {
 
 
 def open_run(options: Namespace) -> Run:
+    if options.folds and options.calibrated:
+        raise InputError("--calibrated applies the temperature of one run, which no ensemble of folds has; leave it or --with out")
     opened = fold_ensemble([options.run, *options.folds], options.trust, options.device)
-    if options.members is not None:
-        if options.members < 1:
-            raise InputError(f"--members {options.members}: an ensemble has at least one member")
-        for run in opened.runs:
-            run.recipe.task.members = options.members
-    if options.benefit:
-        opened.place(options.benefit, options.steps or opened.method.steps)
-    elif options.steps is not None:
-        opened.take(options.steps)
-    if options.readout:
-        opened.read(options.readout)
+    sample_as_asked(opened, options)
     if options.firing:
         opened.fire(FIRINGS[options.firing]())
     if options.precision == "bf16":
@@ -215,6 +209,20 @@ def open_run(options: Namespace) -> Run:
     if options.calibrated:
         calibration.apply(opened)
     return opened
+
+
+def sample_as_asked(opened: Run, options: Namespace) -> None:
+    if options.members is not None:
+        if options.members < 1:
+            raise InputError(f"--members {options.members}: an ensemble has at least one member")
+        for run in opened.runs:
+            run.recipe.task.members = options.members
+    if options.benefit:
+        opened.place(options.benefit, opened.method.steps if options.steps is None else options.steps)
+    elif options.steps is not None:
+        opened.take(options.steps)
+    if options.readout:
+        opened.read(options.readout)
 
 
 T = TypeVar("T")

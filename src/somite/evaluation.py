@@ -25,12 +25,13 @@ TERCILES = ("small", "medium", "large")
 def evaluate(run: Run, split: str, out: Path, seed: int = 0, progress=iter) -> dict[str, Any]:  # noqa: ANN001
     """Score a split of the run's own data into the folder `out`; `progress` wraps the cases. Returns the summary."""
     cases = run.recipe.data.cases(split)
-    scored = list(run.evaluate(progress(cases), seed))
+    settings, scored = run.recipe.task.settings(), list(run.evaluate(progress(cases), seed))
     rows = with_terciles([row for one in scored for row in one.rows])
     summary_ = {
         "split": split,
         "seed": seed,
-        **run.recipe.task.settings(),
+        **settings,
+        "settings": list(settings),  # the names of the task's own
         **run.sampling,
         "root": run.recipe.data.root,
         "unit": "mm" if run.recipe.data.read(cases[0]).spacing else "px",
@@ -181,9 +182,19 @@ def comparison(first: Path, second: Path) -> tuple[list[Row], str]:
     """The rows of `compare` and the same as text."""
     rows = compare(first, second)
     ours, theirs = (read_json(run / "metrics.json") for run in (first, second))
-    if ours["tolerance"] != theirs["tolerance"] or ours["data"]["digest"] != theirs["data"]["digest"]:
-        raise InputError(f"{first} and {second} were evaluated on other cases or with another NSD tolerance; evaluate both in the same way")
+    if ours["data"]["digest"] != theirs["data"]["digest"]:
+        raise InputError(f"{first} and {second} were evaluated on other cases; evaluate both in the same way")
+    for path, told in ((first, ours), (second, theirs)):
+        if "settings" not in told:
+            raise InputError(f"{path / 'metrics.json'} does not say how it was scored; run `somite evaluate {path}` again")
+    for name in dict.fromkeys([*ours["settings"], *theirs["settings"]]):
+        if name not in ("members", "fusion") and ours.get(name) != theirs.get(name):
+            found = f"{ours.get(name)} and {theirs.get(name)}"
+            raise InputError(f"{first} and {second} were evaluated with another {name} ({found}); evaluate both in the same way")
+    fusion = ours.get("fusion") != theirs.get("fusion")
     lines = [f"{first} minus {second}, {rows[0]['cases']} shared cases; mean difference [95 % interval], p (Holm)"]
-    lines += [f"{path}: {told['members']} members, {told['steps']} reverse step(s)" for path, told in ((first, ours), (second, theirs))]
+    for path, told in ((first, ours), (second, theirs)):
+        fused = f", fused by {told.get('fusion')}" if fusion else ""
+        lines.append(f"{path}: {told['members']} members, {told['steps']} reverse step(s){fused}")
     lines += [f"{line(row['metric'], row)}   p = {row['p_holm']:.3g}" for row in rows]
     return rows, "\n".join(lines)

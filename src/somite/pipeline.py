@@ -62,12 +62,25 @@ class Run:
         return Result(record, decide(probability), probability, found.std(0), found)
 
     def evaluate(self, cases: Iterable[Case], seed: int = 0) -> Iterator[Scored]:
-        """Score labelled cases; with folds, cases that no fold has trained on, such as those of "test"."""
+        """Score labelled cases; with folds, cases that are `unseen`, such as those of "test"."""
         task, data = self.recipe.task, self.recipe.data
         if not self.folds:
             yield from task.evaluate(self.method, data, cases, seed)
         else:
             yield from (task.score(self.segment(case, seed=seed)) for case in cases)
+
+    def unseen(self, cases: Iterable[Case]) -> None:
+        """Raises InputError where a fold was trained or validated on one of these cases, which may not score the ensemble."""
+        if not self.folds:
+            return
+        wanted = {case.id for case in cases}
+        for run in self.runs:
+            for split in ("train", "val"):
+                both = sorted(wanted & {case.id for case in run.recipe.data.cases(split)})
+                if both:
+                    raise InputError(
+                        f"{both[0]} is a {split} case of {run.path}; score folds on cases that none has seen: --split test, or --data"
+                    )
 
     @property
     def runs(self) -> tuple["Run", ...]:

@@ -217,6 +217,15 @@ def test_the_command_writes_rows_table_summary_and_figures(phantoms, tmp_path):
         assert again[key].read_bytes() == done[key].read_bytes()
 
 
+@pytest.mark.parametrize(("options", "words"), [({"train": -3}, "--train -3"), ({"size": 30, "train": 2}, "multiple of 4")])
+def test_a_training_that_cannot_be_is_refused_before_anything_is_measured(phantoms, tmp_path, options, words):
+    def never(items):
+        raise AssertionError("work has begun")
+
+    with pytest.raises(InputError, match=words):
+        analyse_fingerprint([phantoms], tmp_path / "out", progress=never, **options)
+
+
 def test_volumes_give_their_fullest_slice(tmp_path):
     write_phantoms(tmp_path, 3, (16, 16, 12), channels=1)
     found = masks_of(tmp_path, 16)

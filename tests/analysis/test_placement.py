@@ -2,11 +2,13 @@
 
 import json
 
+import numpy as np
 import pytest
 
 import somite
 from runs import tiny
 from somite.analysis.placement import analyse_placement
+from somite.baselines.folds import fold_ensemble
 from somite.data.phantoms import write_phantoms
 from somite.diffusion.samplers import DDIM
 from somite.errors import InputError
@@ -33,8 +35,9 @@ def test_rows_differences_and_plans(run, benefit, tmp_path):
     cases = {row["case"] for row in rows}
     assert len(rows) == 2 * 2 * len(cases)
     assert {(int(row["steps"]), row["placement"]) for row in rows} == {(n, name) for n in (2, 3) for name in ("equal", "benefit")}
-    assert told["placed"]["3"][0] == 999
-    assert all(400 <= t <= 501 for t in told["placed"]["3"][1:])
+    ((first, *others),) = told["placed"]["3"]
+    assert first == 999
+    assert all(400 <= t <= 501 for t in others)
     for one in told["benefit minus equal"]:
         ours, theirs = (
             [float(r[one["metric"]]) for r in rows if (int(r["steps"]), r["placement"]) == (one["steps"], name)]
@@ -52,10 +55,46 @@ def test_a_placement_that_is_the_equal_one_makes_no_difference(run, benefit, tmp
     assert {one["mean"] for one in json.loads(paths["summary"].read_text())["benefit minus equal"]} == {0}
 
 
+@pytest.fixture(scope="module")
+def folds(run, tmp_path_factory):
+    out, root = tmp_path_factory.mktemp("folds"), somite.load(run, device="cpu").recipe.data.root
+    steps = ["--training.steps=4", "--training.validate=4", "--task.steps=null"]
+    return [tiny(root, out / f"fold{k}", *steps, f"--data.fold={k}", f"--training.seed={k}") for k in (0, 1)]
+
+
+def test_all_folds_take_the_steps_that_were_placed(folds, benefit, tmp_path):
+    paths = analyse_placement(fold_ensemble(folds, device="cpu"), benefit, tmp_path / "out", steps=[3], limit=2)
+    told = json.loads(paths["summary"].read_text())
+    singles = [somite.load(path, device="cpu") for path in folds]
+    for one in singles:
+        one.place(benefit, 3)
+    assert told["placed"]["3"] == [one.method.placed for one in singles]
+    assert told["folds"] == [str(folds[1])]
+    for row in (row for row in read_rows(paths["rows"]) if row["placement"] == "benefit"):
+        (case,) = [case for case in singles[0].recipe.data.cases("test") if case.id == row["case"]]
+        p = np.mean([one.predict(case, members=1).probability[0] for one in singles], axis=0)
+        truth = singles[0].recipe.data.read(case).truth
+        assert float(row["brier"]) == pytest.approx(((p - truth) ** 2).mean(), rel=1e-4)
+
+
+def test_folds_are_not_scored_on_cases_that_one_has_seen(folds, benefit, tmp_path):
+    with pytest.raises(InputError, match=r"case\d+ is a (train|val) case of .*fold0"):
+        analyse_placement(fold_ensemble(folds, device="cpu"), benefit, tmp_path / "out", split="val", progress=never)
+
+
+def never(cases):
+    raise AssertionError("work has begun")
+
+
 def test_bad_requests(run, benefit, tmp_path):
     opened = somite.load(run, device="cpu")
     with pytest.raises(InputError, match="numbers of steps from 2 on"):
         analyse_placement(opened, benefit, tmp_path / "out", steps=[1, 2])
+    for name, text in {"flat": "0,0\n999,0\n", "long": "0,0\n1200,1\n"}.items():
+        (tmp_path / f"{name}.csv").write_text("t,benefit\n" + text)
+    for path, steps, words in (("flat", [2], "no benefit"), ("long", [2], "1200"), ("benefit", [2, 1001], "1 to 1000")):
+        with pytest.raises(InputError, match=words):
+            analyse_placement(opened, tmp_path / f"{path}.csv", tmp_path / "out", steps=steps, progress=never)
     opened.place(benefit, 3)
     with pytest.raises(InputError, match="placed already"):
         analyse_placement(opened, benefit, tmp_path / "out")

@@ -8,6 +8,7 @@ from scipy.ndimage import binary_dilation, binary_erosion
 import somite
 from runs import tiny
 from somite.analysis.raters import analyse_raters
+from somite.cli import main
 from somite.data.images import read_labels, write_png
 from somite.data.phantoms import write_phantoms
 from somite.data.raters import raters_of
@@ -59,6 +60,11 @@ def test_rows_are_the_measures_of_the_first_members(run, root, tmp_path):
             "majority_dice": overlap(members[:count].mean(0) >= 0.5, truth)["dice"],
         }
         assert {key: float(row[key]) for key in expected} == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_command_takes_ensemble_sizes_as_members(run, tmp_path):
+    assert main(["analyse", "raters", str(run.path), "--members", "3", "1", "--limit", "1", "--out", str(tmp_path)]) == 0
+    assert [row["members"] for row in rows_of(tmp_path / "raters.csv") if row["source"] == "run"] == ["1", "3"]
 
 
 def test_means_and_intervals_by_patient(run, tmp_path):

@@ -129,6 +129,41 @@ def test_the_benefit_integrates_to_the_information_of_the_image(measured_rows, p
     assert np.interp([148, 254, 447], list(kept), list(kept.values())) == pytest.approx([0.9, 0.5, 0.1], abs=0.05)
 
 
+class Coin(Network):
+    """The posterior mean of fair pixels in two mirrored channels, {-1, 1} and {1, -1}: two looks at one bit. An image shows the mask."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, x, t, cond, state=None):
+        alpha, sigma = S.at(int(t[0]))
+        background, foreground = x.double().unbind(1)
+        guess = torch.tanh(alpha / sigma**2 * (foreground - background))  # gamma of both looks adds to 2 gamma
+        known = cond["image"][:, 0].double()
+        bit = known if float(known.std()) > 1e-6 else guess
+        return Output(torch.stack([-bit, bit], 1).float())
+
+
+def test_nats_are_of_the_pixel_and_not_of_its_channels():
+    """An image that shows a fair coin is worth ln 2, however many channels the codec writes it in."""
+    u = np.linspace(-14, 8, 2000)
+    gamma = np.exp(u)
+    joint = information(u, gamma * pixel_mmse(2 * gamma, 0.5))[-1]
+    assert 2 * joint == pytest.approx(math.log(2), rel=1e-3)
+    data = Pictures()
+    data.held = {case: (2.0 * mask.float() - 1, mask) for case, (_, mask) in data.held.items()}
+    method = Diffusion(Coin(), S, {"x0": Clean()}, DDIM(5), OneHot(2), "x0").eval()
+    measured = Measured(Segmentation(), data, list(data.held))
+    rows = losses(method, measured, 40, 4)
+    table = timesteps.table(rows, measured, method)
+    found = timesteps.summary(rows, table, timesteps.theory(method, measured), measured, method)
+    for name in ("blank", "best"):
+        assert found["mutual_information_nats_per_pixel"][name]["mean"] == pytest.approx(math.log(2), rel=0.05)
+    assert "2 channel(s) of the codec OneHot" in found["losses_are"]
+    assert "{-1, 1}" not in found["assumes"]
+
+
 @pytest.mark.parametrize("predicts", ["eps", "v", "logits"])
 def test_every_parametrisation_gives_the_same_losses(predicts, pictures, measured_rows):
     few = Measured(pictures.task, pictures.data, pictures.cases[:3])

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import numpy as np
 import pytest
@@ -109,6 +110,30 @@ def test_folds_on_the_command_line(runs, root, tmp_path, capsys):
     expected = [scored.rows[0]["dice"] for scored in fold_ensemble(runs, device="cpu").evaluate(somite.load(one).recipe.data.cases("test"))]
     assert [float(row["dice"]) for row in rows] == pytest.approx(expected, abs=1e-5)
     assert main(["calibrate", one, "--with", two]) == 2
+
+
+@pytest.mark.parametrize("split", ["val", "train", "all"])
+def test_folds_are_not_scored_on_cases_that_one_has_seen(runs, tmp_path, capsys, split):
+    one, two = map(str, runs)
+    assert main(["evaluate", one, "--with", two, "--split", split, "--out", str(tmp_path / "out")]) == 2
+    told = capsys.readouterr().err
+    assert re.search(r"case\d+ is a (train|val) case of .*fold0; .*--split test, or --data", told)
+    assert not (tmp_path / "out").exists()
+
+
+def test_folds_are_scored_on_all_of_other_data(runs, tmp_path):
+    one, two = map(str, runs)
+    other = write_phantoms(tmp_path / "other", 16, (40, 36), seed=3)
+    assert main(["evaluate", one, "--with", two, "--data", str(other), "--split", "all", "--out", str(tmp_path / "out")]) == 0
+    assert len(read_rows(tmp_path / "out" / "rows.csv")) == 16
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict"])
+def test_no_ensemble_of_folds_has_a_temperature(runs, root, tmp_path, capsys, command):
+    inputs = [str(root / "images")] if command == "predict" else []
+    line = [command, str(runs[0]), *inputs, "--with", str(runs[1]), "--calibrated", "--out", str(tmp_path / "out")]
+    assert main(line) == 2
+    assert "--calibrated applies the temperature of one run, which no ensemble of folds has" in capsys.readouterr().err
 
 
 def test_runs_that_do_not_belong_together_are_refused(root, runs, tmp_path):

@@ -10,6 +10,7 @@ from monai.metrics import compute_dice, compute_hausdorff_distance, compute_iou,
 from somite.data.phantoms import phantom
 from somite.data.record import Case, Record
 from somite.diffusion.methods import Method
+from somite.errors import InputError
 from somite.predict.ensemble import Result
 from somite.predict.fusion import Majority, Mean, decide
 from somite.tasks.segmentation import Segmentation, middle
@@ -152,3 +153,9 @@ def test_a_glimpse_of_a_volume_is_flat():
     assert glimpse.image.shape == (1, 6, 7)
     assert glimpse.mask.shape == glimpse.truth.shape == glimpse.probability.shape == (6, 7)
     assert np.array_equal(middle(np.arange(24).reshape(2, 3, 4)), np.arange(24).reshape(2, 3, 4)[..., 2])
+
+
+@pytest.mark.parametrize("tolerance", [-1.0, float("nan")])
+def test_a_tolerance_that_is_no_distance_is_refused_before_training(tolerance):
+    with pytest.raises(InputError, match=f"--task.tolerance {tolerance}"):
+        Segmentation(tolerance=tolerance)

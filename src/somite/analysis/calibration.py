@@ -2,9 +2,10 @@
 
 Every run segments the same cases. Its first 1, 2, 5, 10 ... members are fused, as they are and at a temperature fitted on the
 validation cases for just that number of members, and each is scored by the pooled calibration error of all pixels, of the
-foreground and of the band along the truth's border, by the mean over images, and by Brier and log score. `evaluations` is
-what a prediction costs (members times reverse steps), so runs can be compared at equal cost; `votes` is the error of the members'
-vote shares, and `floor` what a perfect sampler with as many members would show there.
+foreground and of the band along the truth's border, by the mean over images, and by Brier and log score, each within the region
+(an image without a pixel there counts as 0, as everywhere). `evaluations` is what a prediction costs (members times reverse
+steps), so runs can be compared at equal cost; `votes` is the error of the members' vote shares over all pixels, and `floor` what a
+perfect sampler with as many members would show there.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from ..data.digest import digest
 from ..data.record import Record
 from ..errors import InputError
 from ..evaluation import Row, write_rows
@@ -42,11 +44,20 @@ class Fused:
 def analyse_calibration(
     runs: Sequence[Run], out: Path, split: str = "test", members: Sequence[int] = (1, 2, 5, 10), seed: int = 0, progress: Progress = iter
 ) -> dict[str, Path]:
-    """Writes calibration.csv (a row for each run, number of members, scaling and region), calibration.svg and .png."""
-    wanted = [[case.id for case in run.recipe.data.cases(split)] for run in runs]
-    if any(ids != wanted[0] for ids in wanted):
+    """Writes calibration.csv (a row for each run, number of members, scaling and region), calibration.svg and .png.
+
+    split: without a validation case of any run, since temperatures are fitted on those.
+    """
+    if not members or min(members) < 1:
+        raise InputError(f"--members {list(members)}: an ensemble has at least one member")
+    for run in runs:
+        fitting = {case.id for case in run.recipe.data.cases("val")}
+        both = [case.id for case in run.recipe.data.cases(split) if case.id in fitting]
+        if both:
+            raise InputError(f"--split {split} holds {both[0]}, a validation case, on which {run.path} fits its temperature; take test")
+    if len({digest(run.recipe.data.cases(split)) for run in runs}) > 1:
         raise InputError(f"the runs were not made for the same {split} cases; give runs of one data set and one split")
-    rows = [row for run in runs for row in of_run(run, split, sorted(members), seed, progress)]
+    rows = [row for run in runs for row in of_run(run, split, sorted(set(members)), seed, progress)]
     write_rows(out / "calibration.csv", rows)
     svg, png = figures.save(figure(rows), out, "calibration")
     return {"rows": out / "calibration.csv", "svg": svg, "png": png}
@@ -66,10 +77,9 @@ def of_run(run: Run, split: str, members: Sequence[int], seed: int, progress: Pr
                 "evaluations": count * run.method.steps,
                 "scaling": scaling,
                 "temperature": t,
-                "floor": floor,
-                "votes": vote_error(testing, count),
             }
-            yield from (told | scores for scores in scored(testing, count, t))
+            whole = {"floor": floor, "votes": vote_error(testing, count)}
+            yield from (told | scores | (whole if scores["region"] == "all" else {}) for scores in scored(testing, count, t))
 
 
 def vote_error(cases: Sequence[Fused], count: int) -> float:
@@ -91,16 +101,15 @@ def scored(cases: Sequence[Fused], members: int, temperature: float) -> Iterable
     """Foreground against background; several classes are taken together."""
     groups = [case.record.group for case in cases]
     counted: dict[str, list[metric.Bins]] = {region: [] for region in REGIONS}
-    proper: dict[str, list[float]] = {"brier": [], "nll": []}
+    proper: dict[str, dict[str, list[float]]] = {region: {"brier": [], "nll": []} for region in REGIONS}
     for case in cases:
         p = case.probability[members] if temperature == 1 else scaled(case.probability[members], temperature)
         p, y = (p[0] if len(p) == 1 else 1 - p[0]).clip(0, 1), case.record.truth > 0
         regions = {"all": np.ones_like(y), "foreground": metric.foreground(p, y), "boundary": metric.boundary_band(y, BOUNDARY)}
         for region, where in regions.items():
             counted[region].append(metric.bins(p[where], y[where], BINS))
-        proper["brier"].append(metric.brier(p, y))
-        proper["nll"].append(metric.nll(p, y))
-    means = {name: interval(values, groups).mean for name, values in proper.items()}
+            for name, score in (("brier", metric.brier), ("nll", metric.nll)):
+                proper[region][name].append(score(p[where], y[where]) if where.any() else 0.0)
     for region, bins in counted.items():
         pooled = pooled_interval(np.stack([b.array() for b in bins]), groups, lambda total: metric.ece(metric.Bins(*total)))
         image = interval([metric.ece(b) for b in bins], groups)
@@ -112,7 +121,7 @@ def scored(cases: Sequence[Fused], members: int, temperature: float) -> Iterable
             "ece_image": image.mean,
             "ece_image_low": image.low,
             "ece_image_high": image.high,
-            **means,
+            **{name: float(np.mean(values)) for name, values in proper[region].items()},
         }
 
 

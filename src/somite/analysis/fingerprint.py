@@ -59,6 +59,8 @@ def analyse_fingerprint(
     count: timesteps. train: with more than 0, a mask-only network is trained for so many steps on each and measured too
     (learned.csv). One schedule (linear with 1000 steps) serves all, so that t means the same everywhere.
     """
+    if train:
+        learned.check(train, (size, size))
     schedule = schedule or linear(1000)
     sets = [masks_of(Path(root), size, threshold, progress) for root in roots]
     rows: dict[str, list[Row]] = {}

@@ -14,6 +14,8 @@ from ..tasks.task import Row
 from ..types import right
 from .curves import grid, log_snr
 
+MULTS = (1, 2, 2)  # of channels, level by level; each level but the first halves the masks
+
 
 class MaskDenoiser(nn.Module):
     """x0 = tanh(alpha x_t / sigma^2 + g(x_t, t)), g a small U-Net that starts at zero; masks in {-1, 1}.
@@ -22,7 +24,7 @@ class MaskDenoiser(nn.Module):
     pixel says of itself need not be learned, and at the start the network is the oracle of independent fair pixels.
     """
 
-    def __init__(self, schedule: Schedule, channels: int = 32, mults: Sequence[int] = (1, 2, 2)) -> None:
+    def __init__(self, schedule: Schedule, channels: int = 32, mults: Sequence[int] = MULTS) -> None:
         super().__init__()
         self.schedule = schedule
         self.unet = UNet(1, 1, channels, mults, res_blocks=1, attention=())
@@ -32,6 +34,15 @@ class MaskDenoiser(nn.Module):
         alpha, sigma = (right(c, x_t) for c in self.schedule(t))
         g = self.unet(self.unet.stem(x_t), t * 1000 // len(self.schedule))
         return torch.tanh(alpha / sigma**2 * x_t + g)
+
+
+def check(steps: int, shape: Sequence[int]) -> None:
+    """Raises InputError where `learn` cannot train so many steps on masks of this shape."""
+    if steps < 1:
+        raise InputError(f"--train {steps}: training takes at least 1 step; 2000 is a beginning")
+    factor = 2 ** (len(MULTS) - 1)
+    if any(n % factor for n in shape):
+        raise InputError(f"masks of {tuple(shape)} do not halve evenly; choose a --size that is a multiple of {factor}")
 
 
 def learn(
@@ -44,16 +55,11 @@ def learn(
     progress=iter,  # noqa: ANN001
 ) -> MaskDenoiser:
     """Train on masks (n, h, w) with E|x0 - net|^2 at uniform t, Adam, a rate that falls to zero; mirrored at random."""
-    if steps < 1:
-        raise InputError(f"--train {steps}: training takes at least 1 step; 2000 is a beginning")
+    check(steps, masks.shape[1:])
     x0 = 2.0 * masks[:, None].float() - 1
     with torch.random.fork_rng():
         torch.manual_seed(rng.derive(seed, "learned"))
         network = MaskDenoiser(schedule)
-        if any(n % network.unet.factor for n in masks.shape[1:]):
-            raise InputError(
-                f"masks of {tuple(masks.shape[1:])} do not halve evenly; choose a --size that is a multiple of {network.unet.factor}"
-            )
         optimizer = torch.optim.Adam(network.parameters(), lr=rate)
         fall = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
         for step in progress(range(steps)):

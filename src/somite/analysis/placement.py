@@ -1,7 +1,7 @@
 """Few reverse steps: equally spaced, or placed where the image is worth most, at equal numbers of evaluations.
 
 The placement comes from a `benefit.csv` of `somite analyse timesteps`. Measure it on another split than the one that is
-scored here (`--split val` there, test here). One step is T-1 either way, so comparisons start at two.
+scored here (by default val there, test here). One step is T-1 either way, so comparisons start at two.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -11,7 +11,6 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from ..data.record import Case
-from ..diffusion.timesteps import benefit_knots
 from ..environment import environment
 from ..errors import InputError
 from ..evaluation import as_json, write_rows
@@ -38,22 +37,27 @@ def analyse_placement(
 ) -> dict[str, Path]:
     """Writes placement.csv (a row for each case, number of steps and placement), summary.json (differences with intervals
     and p-values, Holm over all of them), placement.svg and .png. The same noise starts both; limit: the first so many cases.
+    members: of the run, and of each of its folds; the steps of all of them are placed.
     """
     counts = sorted(set(steps))
     if not counts or counts[0] < 2 or members < 1 or (limit is not None and limit < 1):
-        raise InputError(f"--counts {list(steps)}: give numbers of steps from 2 on; members and --limit from 1 on")
+        raise InputError(f"--steps {list(steps)}: give numbers of steps from 2 on; members and --limit from 1 on")
     if run.method.placed:
         raise InputError("the steps of this run are placed already; name the benefit.csv once, without --benefit")
-    cases, knots, rows, plans = run.recipe.data.cases(split)[:limit], benefit_knots(benefit), [], {}
+    cases, rows, plans = run.recipe.data.cases(split)[:limit], [], {}
+    run.unseen(cases)
+    for count in [*counts, 1]:  # refuses what cannot be placed; one step comes last, so that no count finds its steps placed
+        run.place(benefit, count)
     for count in counts:
         run.take(count)
         rows += [row for case in progress(cases) for row in scored(run, case, EQUAL, members, seed)]
     for count in counts:
-        run.method.place(knots, count)
-        plans[count] = run.method.placed
+        run.place(benefit, count)
+        plans[count] = [one.method.placed for one in run.runs]
         rows += [row for case in progress(cases) for row in scored(run, case, BENEFIT, members, seed)]
     found = summary(rows, counts)
-    about = {"run": run.path.name, "split": split, "seed": seed, "members": members, "benefit": str(benefit), "placed": plans}
+    about = {"run": run.path.name, "folds": [str(one.path) for one in run.folds], "split": split, "seed": seed, "members": members}
+    about |= {"benefit": str(benefit), "placed": plans}  # of each run, in order
     paths = {"rows": out / "placement.csv", "summary": out / "summary.json"}
     write_rows(paths["rows"], rows)
     write_json(paths["summary"], {**about, "benefit minus equal": found, "environment": environment()})

@@ -9,16 +9,17 @@ At about 25 timesteps the target is noised, with the same noise at every t and u
 The loss per pixel and channel is given in both units; for the same prediction L_eps = SNR L_x0, unclipped. The networks'
 states start afresh at each t, as they do at T-1.
 
-    I(mask; image) = 1/2 int (L_eps(without) - L_eps(with)) dln(gamma)    in nats per pixel, for {-1, 1} masks,
+    I(mask; image) = 1/2 sum_channels int (L_eps(without) - L_eps(with)) dln(gamma)    in nats per pixel,
 
-holds for two *perfect* denoisers (I-MMSE). A network is not perfect: one trained with images may do badly without, and one
+holds for two *perfect* denoisers of all channels together (I-MMSE), whatever the values of the codec. A network is not perfect: one trained with images may do badly without, and one
 that predicts x0 leaves an error at little noise that SNR blows up. So `benefit` compares the best of what was measured:
 
     uninformed = min(blank, shuffled, independent pixels),  informed = min(image, uninformed),  benefit = uninformed - informed
 
 at each t, where "independent pixels" is the exact loss with the data's foreground share; who has the image may ignore it.
 Both are upper bounds of the two MMSEs; their difference is an estimate, and bounds nothing. The plain differences
-benefit_blank and benefit_shuffled stand beside it. Channels of one-hot targets are treated as if they were independent.
+benefit_blank and benefit_shuffled stand beside it. "Independent pixels" takes the channels of one-hot targets for independent
+too, which keeps it an upper bound: of two classes both channels show the same bit, and the best denoiser uses both.
 """
 
 from collections.abc import Mapping, Sequence
@@ -235,6 +236,7 @@ class Best:
     def __init__(self, rows: Sequence[Row], measured: Measured, method: Diffusion) -> None:
         conditions = [IMAGE, BLANK] + ([SHUFFLED] if None not in measured.partner else [])
         parts = [by_case([r for r in rows if r["condition"] == c], lambda row: row["loss_eps"]) for c in conditions]
+        self.channels = method.codec.channels
         self.groups, ts = parts[0][1], parts[0][2]
         self.gamma = np.array([method.schedule.snr(t) for t in ts])
         self.alone = self.gamma * pixels(measured, method.codec, self.gamma)
@@ -255,11 +257,13 @@ class Best:
         return pooled_interval(self.parts, self.groups, lambda total: float(np.subtract(*self.losses(total))[i]), resamples=200)
 
     def information(self) -> Interval:
-        """1/2 int benefit dln(gamma)."""
+        """1/2 int benefit dln(gamma), summed over channels: nats per pixel."""
         u = np.log(self.gamma[::-1])
-        return pooled_interval(
-            self.parts, self.groups, lambda total: float(information(u, np.subtract(*self.losses(total))[::-1])[-1]), resamples=500
-        )
+
+        def nats(total: NDArray[np.float64]) -> float:
+            return self.channels * float(information(u, np.subtract(*self.losses(total))[::-1])[-1])
+
+        return pooled_interval(self.parts, self.groups, nats, resamples=500)
 
 
 def pixels(measured: Measured, codec: Codec, gamma: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -291,12 +295,15 @@ def theory(method: Diffusion, measured: Measured) -> dict[str, NDArray[np.float6
     return {"t": t, "loss_x0": mmse, "loss_eps": gamma * mmse, "retained": gained / gained[0]}
 
 
-def mutual_information(rows: Sequence[Row], other: str) -> Interval:
-    """1/2 int (L_eps(other) - L_eps(image)) dln(gamma) in nats per pixel, case by case, with an interval over groups."""
+def mutual_information(rows: Sequence[Row], other: str, channels: int) -> Interval:
+    """1/2 sum_channels int (L_eps(other) - L_eps(image)) dln(gamma) in nats per pixel, case by case, with an interval over groups.
+
+    The rows' losses are means over the channels.
+    """
     some = differences(rows, "loss_eps", other)
     gain, groups, _ = by_case(some, lambda row: row["loss_eps"])
     u = by_case(some, lambda row: row["log_snr"])[0][0]
-    return interval(information(u[::-1], gain[:, ::-1])[:, -1], groups, resamples=1000)
+    return interval(channels * information(u[::-1], gain[:, ::-1])[:, -1], groups, resamples=1000)
 
 
 def finite(value: float) -> float | None:
@@ -310,7 +317,8 @@ def summary(
     gain = np.array([row["benefit"] for row in table])
     useful = [row["t"] for row, value in zip(table, gain, strict=True) if value > 0.1 * gain.max()]
     others = [other for other in (BLANK, SHUFFLED) if any(row["condition"] == other for row in rows)]
-    found = {"best": Best(rows, measured, method).information(), **{other: mutual_information(rows, other) for other in others}}
+    channels = method.codec.channels
+    found = {"best": Best(rows, measured, method).information(), **{other: mutual_information(rows, other, channels) for other in others}}
     return {
         "cases": len(measured.cases),
         "without_partner": sum(one is None for one in measured.partner),
@@ -323,5 +331,6 @@ def summary(
         "mutual_information_nats_per_pixel": {
             name: {"mean": one.mean, "low": finite(one.low), "high": finite(one.high)} for name, one in found.items()
         },
-        "assumes": "perfect denoisers with and without the image, masks in {-1, 1}, no information left above the largest log-SNR",
+        "losses_are": f"means over pixels and the {channels} channel(s) of the codec {type(method.codec).__name__}; nats are summed over channels",
+        "assumes": "perfect denoisers with and without the image, no information left above the largest log-SNR",
     }

@@ -11,6 +11,7 @@ from ..data.dataset import Data
 from ..data.preprocess import Preprocess
 from ..data.record import Case, Record
 from ..diffusion.methods import Method
+from ..errors import InputError
 from ..metrics import calibration, uncertainty
 from ..metrics.overlap import overlap
 from ..metrics.surface import surface
@@ -40,6 +41,8 @@ class Segmentation(Task):
         steps: list[int] | None = None,
         glimpses: int = 1,
     ) -> None:
+        if not tolerance >= 0:
+            raise InputError(f"--task.tolerance {tolerance}: NSD's tolerance is a distance in mm or px; give a number from 0 on")
         self.members, self.fusion, self.tolerance, self.boundary = members, fusion or Mean(), tolerance, boundary
         self.bins, self.batch, self.steps, self.glimpses = bins, batch, steps or [], glimpses
 
