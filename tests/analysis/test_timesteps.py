@@ -227,6 +227,26 @@ def test_the_theory_speaks_the_codecs_units(codec, amplitude, shares, pictures):
     assert theory["loss_eps"][300] == pytest.approx(S.snr(300) * by_hand)
 
 
+@pytest.mark.parametrize(("codec", "radius", "half"), [(Signed(), 3, 482), (Unit(), 3, 346), (Signed(), 6, 614), (Unit(), 6, 496)])
+def test_one_disc_is_lost_where_the_table_says(codec, radius, half):
+    """The timestep of half the prior's error of a disc in 32 x 32, from the reference's table of translated discs; empty masks do not count."""
+    y, x = torch.meshgrid(torch.arange(32) - 9, torch.arange(32) - 12, indexing="ij")
+    mask = ((x**2 + y**2) <= radius**2).long()[None, None]
+    masks = [mask, torch.zeros_like(mask)]
+    measured = SimpleNamespace(cases=masks, sample=lambda index: {"mask": masks[index]})
+    (curve,) = timesteps.one_disc(SimpleNamespace(schedule=S, codec=codec), measured).values()
+    share, amplitude = float(mask.float().mean()), 1 if isinstance(codec, Signed) else 0.5
+    prior = 4 * share * (1 - share) * amplitude**2
+    assert float(np.interp(prior / 2, curve["loss_x0"], curve["t"])) == pytest.approx(half, abs=25)
+
+
+def test_classes_and_volumes_have_no_disc():
+    volume = SimpleNamespace(cases=[0], sample=lambda _: {"mask": torch.ones(1, 1, 4, 4, 4).long()})
+    flat = SimpleNamespace(cases=[0], sample=lambda _: {"mask": torch.ones(1, 1, 4, 4).long()})
+    assert timesteps.one_disc(SimpleNamespace(schedule=S, codec=Signed()), volume) == {}
+    assert timesteps.one_disc(SimpleNamespace(schedule=S, codec=OneHot(3)), flat) == {}
+
+
 def test_partners_are_of_the_same_size_and_of_other_patients():
     sizes, groups = [1, 1, 1, 1, 2, 2, 3, 1], ["a", "a", "b", "c", "a", "b", "a", "b"]
     found = partners(sizes, groups)

@@ -67,8 +67,8 @@ def fingerprints(
 
 
 @styled
-def timesteps(table: Sequence[Row], theory: Mapping[str, np.ndarray]) -> Figure:
-    """Losses in both units by condition, the benefit of the image, and what the mask keeps; theory dashed."""
+def timesteps(table: Sequence[Row], exact: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
+    """Losses in both units by condition, the benefit of the image, and what the mask keeps; exact denoisers of solvable masks dashed."""
     figure = Figure(figsize=(10, 7), layout="constrained")
     (x0, eps), (gain, kept) = figure.subplots(2, 2)
     for axes, unit in ((x0, "loss_x0"), (eps, "loss_eps")):
@@ -76,12 +76,12 @@ def timesteps(table: Sequence[Row], theory: Mapping[str, np.ndarray]) -> Figure:
             rows = [row for row in table if f"{unit}_{condition}" in row]
             if rows:
                 curve(axes, rows, f"{unit}_{condition}", colour, marker, label)
-        axes.plot(theory["t"], theory[unit], color=INK, linestyle=(0, (4, 2)), linewidth=1.1, label="independent pixels (exact)")
+        theories(axes, exact, unit)
         axes.set(xlabel="timestep t", ylabel={"loss_x0": "loss in x0 units", "loss_eps": "loss in eps units"}[unit])
         top = max(row[f"{unit}_image"] for row in table)
-        exact = float(theory[unit].max())
+        highest = max(float(one[unit].max()) for one in exact.values())
         axes.set_ylim(
-            0, 1.3 * max(exact, top if unit == "loss_x0" else min(top, 3 * exact))
+            0, 1.3 * max(highest, top if unit == "loss_x0" else min(top, 3 * highest))
         )  # a network's error may be off by orders of magnitude, in eps above all
     x0.legend(loc="upper left")
     for unit, name, colour, marker in (("eps", "benefit", COLOURS[0], "o"), ("x0", "benefit_x0", COLOURS[1], "^")):
@@ -98,10 +98,15 @@ def timesteps(table: Sequence[Row], theory: Mapping[str, np.ndarray]) -> Figure:
     gain.invert_xaxis()
     gain.legend()
     curve(kept, table, "retained", COLOURS[0], "o", "best without the case's image")
-    kept.plot(theory["t"], theory["retained"], color=INK, linestyle=(0, (4, 2)), linewidth=1.1, label="independent pixels (exact)")
+    theories(kept, exact, "retained")
     kept.set(xlabel="timestep t", ylabel="information the mask keeps", ylim=(-0.02, 1.05))
     kept.legend()
     return figure
+
+
+def theories(axes: Axes, exact: Mapping[str, Mapping[str, np.ndarray]], column: str) -> None:
+    for (name, one), dash in zip(exact.items(), DASHES[1:], strict=False):
+        axes.plot(one["t"], one[column], color=INK, linestyle=dash, linewidth=1.1, label=f"{name} (exact)")
 
 
 def curve(axes: Axes, rows: Sequence[Row], column: str, colour: str, marker: str, label: str) -> None:

@@ -48,7 +48,7 @@ from ..tasks.task import Row, Task
 from ..types import Sample
 from . import figures
 from .curves import by_case, grid, log_snr, means
-from .oracles import information, pixel_mmse
+from .oracles import Template, information, measured_mmse, pixel_mmse
 
 CONDITIONS = IMAGE, SHUFFLED, BLANK = "image", "shuffled", "blank"
 BENEFIT = ("t", "log_snr", "benefit", "benefit_low", "benefit_high", "benefit_x0")
@@ -77,6 +77,7 @@ def analyse_timesteps(
     measured = Measured(run.recipe.task, run.recipe.data, cases)
     rows = losses(method, measured, count, draws, seed, batch, progress)
     rows_by_t, expected = table(rows, measured, method), theory(method, measured)
+    exact = {"independent pixels": expected, **one_disc(method, measured)}
     found = summary(rows, rows_by_t, expected, measured, method)
     about = {"run": run.path.name, "split": split, "seed": seed, "draws": draws}
     paths = {"rows": out / "timesteps.csv", "table": out / "table.csv", "benefit": out / "benefit.csv", "summary": out / "summary.json"}
@@ -84,7 +85,7 @@ def analyse_timesteps(
     write_rows(paths["table"], rows_by_t)
     write_rows(paths["benefit"], [{key: row[key] for key in BENEFIT} for row in rows_by_t])
     write_json(paths["summary"], {**about, **found, "data": {"digest": digest(cases)}, "environment": environment()})
-    paths["svg"], paths["png"] = figures.save(figures.timesteps(rows_by_t, expected), out, "timesteps")
+    paths["svg"], paths["png"] = figures.save(figures.timesteps(rows_by_t, exact), out, "timesteps")
     return paths
 
 
@@ -290,7 +291,30 @@ def theory(method: Diffusion, measured: Measured) -> dict[str, NDArray[np.float6
     schedule: Schedule = method.schedule
     t = np.array([t for t in range(len(schedule)) if schedule.snr(t) > 0])
     gamma = np.array([schedule.snr(int(i)) for i in t])
-    mmse = pixels(measured, method.codec, gamma)
+    return theoretical(t, gamma, pixels(measured, method.codec, gamma))
+
+
+def one_disc(method: Diffusion, measured: Measured) -> dict[str, dict[str, NDArray[np.float64]]]:
+    """One disc of the masks' mean area, anywhere: how long a single object of that size can be found. By Monte Carlo over 40 noises of
+    its exact posterior mean (`oracles.Template`); for binary masks of images, nothing for classes and volumes.
+    """
+    areas, shape = [], measured.sample(0)["mask"].shape[2:]
+    for index in range(len(measured.cases)):
+        mask = measured.sample(index)["mask"].flatten(1) > 0
+        areas += mask.sum(1)[mask.any(1)].tolist()
+    if method.codec.channels > 1 or len(shape) != 2:
+        return {}
+    _, amplitude = channel_shares(measured, method.codec)
+    away = [torch.arange(n) - n // 2 for n in shape]
+    disc = away[0][:, None] ** 2 + away[1] ** 2 <= float(np.mean(areas)) / np.pi
+    t = np.array(grid(method.schedule, 40))
+    gamma = np.array([method.schedule.snr(int(i)) for i in t])
+    mmse, _ = measured_mmse(Template(2.0 * disc - 1), (amplitude**2 * gamma).tolist(), draws=40)
+    return {"one disc of the mean area": theoretical(t, gamma, amplitude**2 * mmse)}
+
+
+def theoretical(t: NDArray[Any], gamma: NDArray[np.float64], mmse: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    """A denoiser's losses in both units and the information that it says is kept."""
     gained = information(np.log(gamma[::-1]), (gamma * mmse)[::-1])[::-1]
     return {"t": t, "loss_x0": mmse, "loss_eps": gamma * mmse, "retained": gained / gained[0]}
 
