@@ -166,6 +166,15 @@ def test_val_is_carved_from_train_and_test_is_left_alone(tmp_path):
     assert not {case.group for case in train} & {case.group for case in val}
 
 
+def test_data_that_take_the_place_of_others_are_not_divided_into_their_folds(tmp_path):
+    data = Data(str(write_phantoms(tmp_path / "own", 20, (8, 8))), fold=0)
+    assert len(data.cases("val")) >= 2
+    other = write_phantoms(tmp_path / "other", 5, (8, 8))  # too few for five folds
+    (other / "splits.json").write_text('{"train": ["case000", "case002"], "val": ["case004"], "test": ["case003", "case001"]}')
+    data.move(str(other))
+    assert [case.id for case in data.cases("test")] == ["case001", "case003"]
+
+
 def test_all_cases_are_all_that_have_a_mask_listed_or_not(tmp_path):
     root = write_phantoms(tmp_path, 6, (8, 8))
     (root / "splits.json").write_text('{"train": ["case000", "case001"], "test": ["case003"]}')

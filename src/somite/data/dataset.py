@@ -75,8 +75,8 @@ class Data:
         return NUCLEI if self.root == "nuclei" else Path(self.root)
 
     def move(self, root: str) -> None:
-        """Use another data set with the same preprocessing."""
-        self.root, self._cases = root, {}
+        """Use another data set with the same preprocessing, and its own splits: a fold is of the data that it was made for."""
+        self.root, self.fold, self._cases = root, None, {}
 
     def cases(self, split: str) -> list[Case]:
         """The labelled cases of a split: the data's own lists, or by hash where they bring none; "all" is every labelled case."""
