@@ -1,5 +1,6 @@
 """Whatever is wrong with what the user gave: one line on stderr that names the file and the mend, exit code 2, nothing half-written."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -231,6 +232,30 @@ def test_wrong_overrides_of_train(data, tmp_path, refused, more, words):
     out = tmp_path / "run"
     refused(training(data, out, *more), *words)
     assert not [name for name in files(out) if name.startswith(("weights", "checkpoints", "training"))]
+
+
+@pytest.mark.parametrize("recipe", ["ensemdiff/small", "segdiff/small"])
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ("--method.network.channels=48", ["channels 48", "multiple of 32", "choose channels"]),
+        ("--method.network.heads=3", ["heads 3", "128 channels", "choose a divisor"]),
+        ("--method.network.heads=0", ["heads 0"]),
+    ],
+)
+def test_unets_of_sizes_that_cannot_work(data, tmp_path, refused, recipe, more, words):
+    out = tmp_path / "run"
+    refused(["train", recipe, f"--data.root={data}", "--out", out, more], *words)
+    assert not out.exists()
+
+
+def test_a_patient_in_two_splits(root, tmp_path, refused):
+    """Whatever brings the lists; phantoms have two cases of patient000 and more, all in one split."""
+    splits = json.loads((root / "splits.json").read_text())
+    moved = splits["train"].pop(0)
+    splits["test"].append(moved)
+    (root / "splits.json").write_text(json.dumps(splits))
+    refused(training(root, tmp_path / "run"), root / "splits.json", moved, "'patient000'", "in one split")
 
 
 def test_a_recipe_that_failed_in_its_first_steps_may_be_mended_in_the_same_folder(data, tmp_path, refused):

@@ -181,6 +181,23 @@ def test_all_cases_are_all_that_have_a_mask_listed_or_not(tmp_path):
     assert [case.id for case in Data(str(root)).cases("all")] == [f"case{n:03d}" for n in range(6)]
 
 
+def test_a_fold_that_trains_on_a_test_case_is_refused(tmp_path):
+    for part, ids in (("Tr", "abc"), ("Ts", "t")):
+        for name in ids:
+            write_png(tmp_path / f"images{part}" / f"{name}_0000.png", np.zeros((8, 8), np.uint8))
+            write_png(tmp_path / f"labels{part}" / f"{name}.png", np.zeros((8, 8), np.uint8))
+    (tmp_path / "dataset.json").write_text('{"channel_names": {"0": "x"}, "file_ending": ".png"}')
+    (tmp_path / "splits_final.json").write_text('[{"train": ["a", "b"], "val": ["c"]}, {"train": ["a", "t"], "val": ["b"]}]')
+    sound = Data(str(tmp_path), fold=0, folds=2)
+    assert {name: [case.id for case in sound.cases(name)] for name in ("train", "val", "test")} == {
+        "train": ["a", "b"],
+        "val": ["c"],
+        "test": ["t"],
+    }
+    with pytest.raises(InputError, match=r"splits_final\.json lists 't' in train and again in test"):
+        Data(str(tmp_path), fold=1, folds=2).cases("train")
+
+
 def test_other_data_of_the_same_names_are_not_taken_from_the_cache(images, tmp_path):
     data = Data(str(images))
     before = data.loaded(data.cases("train")[0])[0]

@@ -138,13 +138,23 @@ def test_broken_splits(tmp_path, content, words):
     refused(tmp_path, "splits.json", *words)
 
 
-def test_a_table_keeps_patients_together_and_has_all_splits_or_none(tmp_path):
+def test_a_table_keeps_patients_together(tmp_path):
     folder(tmp_path)
-    lines = [f"images/{name}.png,masks/{name}.png,p1,{split}" for name, split in zip("abc", ("train", "test", "val"), strict=True)]
+    lines = [f"images/{name}.png,masks/{name}.png,{group}" for name, group in zip("abc", ("P1,train", "P1,test", "P2,val"), strict=True)]
     say(tmp_path / "t.csv", "\n".join(["image,mask,group,split", *lines]))
-    refused(tmp_path / "t.csv", "'a' into train and 'b' into test", "both are of 'p1'")
-    say(tmp_path / "t.csv", "image,mask,split\nimages/a.png,masks/a.png,test\nimages/b.png,masks/b.png,\n")
-    refused(tmp_path / "t.csv", "no split for 'b'", "for all rows")
+    refused(tmp_path / "t.csv", "t.csv", "'a' into train and 'b' into test", "both are of 'P1'", "in one split")
+    say(tmp_path / "t.csv", "\n".join(["image,mask,group,split", *lines]).replace("test", "train"))
+    assert in_splits(tmp_path / "t.csv") == {"train": ["a", "b"], "val": ["c"]}
+
+
+def test_a_table_gives_all_its_cases_a_split_or_none(tmp_path):
+    folder(tmp_path)
+    lines = [f"images/{name}.png,masks/{name}.png,{split}" for name, split in zip("bca", ("test", "", ""), strict=True)]
+    say(tmp_path / "t.csv", "\n".join(["image,mask,split", *lines]))
+    refused(tmp_path / "t.csv", "t.csv, line 3,", "no split", "for all rows")
+    say(tmp_path / "t.csv", "\n".join(["image,mask,split", *lines]).replace("test", ""))
+    assert names(find_cases(tmp_path / "t.csv", None)) == ["a", "b", "c"]
+    assert find_splits(tmp_path / "t.csv") == {}
 
 
 @pytest.mark.parametrize(

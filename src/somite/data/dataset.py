@@ -111,7 +111,7 @@ class Data:
             raise InputError(f"{path} does not list {self.folds} folds of train and val; set --data.folds to as many as it has, or mend it")
         known = {case.id: case for case in find_cases(self.path, None)}
         chosen = {name: [str(i) for i in parts[fold][name]] for name in ("train", "val")}
-        check_splits(path, chosen, known)
+        check_splits(path, {**chosen, "test": [case.id for case in found.get("test", [])]}, known)
         return {**found, **{name: [known[i] for i in sorted(ids)] for name, ids in chosen.items()}}
 
     def read(self, case: Case) -> Record:

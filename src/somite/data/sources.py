@@ -185,9 +185,9 @@ def _table(path: Path) -> Source:
     shared = next((mask for mask, count in masks.items() if count > 1), None)
     if shared:
         raise InputError(f"{path} gives {shared} as the mask of {masks[shared]} images: each image has its own")
-    homeless = set(cases).difference(*splits.values()) if splits else set()
-    if homeless:
-        raise InputError(f"{path} has no split for {min(homeless)!r} but one for others: fill the column in for all rows, or empty it")
+    bare = next((line for line, row in enumerate(table, start=2) if not row.get("split")), None)
+    if splits and bare:
+        raise InputError(f"{path}, line {bare}, has no split but other rows have: fill the column in for all rows, or empty it")
     check_splits(path, splits, cases)
     return Source(cases, splits)
 

@@ -111,13 +111,13 @@ class Stage(nn.Sequential):
         return x
 
 
-def fits(channels: int, mults: Sequence[int], attention: Collection[int], heads: int) -> None:
+def check_widths(channels: int, mults: Sequence[int], attention: Collection[int], heads: int) -> None:
     """Raises InputError where normalisation or attention could not divide the channels of a level."""
     widths = [mult * channels for mult in mults]
     odd = next((width for width in widths if width < 1 or width % GROUPS), None)
     if odd is not None:
         raise InputError(
-            f"channels {channels} with mults {list(mults)} give a level of {odd}, which is no multiple of {GROUPS}; change channels"
+            f"channels {channels} with mults {list(mults)} give a level of {odd}, which is no multiple of {GROUPS}; choose channels such as 32 or 64"
         )
     for level, width in enumerate(widths):
         if (2**level in attention or level == len(widths) - 1) and (heads < 1 or width % heads):
@@ -140,7 +140,7 @@ class UNet(nn.Module):
         dims: Literal[2, 3] = 2,
     ) -> None:
         super().__init__()
-        fits(channels, mults, attention, heads)
+        check_widths(channels, mults, attention, heads)
         width = 4 * channels
         self.channels, self.factor = channels, 2 ** (len(mults) - 1)
         self.time_embed = nn.Sequential(nn.Linear(channels, width), nn.SiLU(), nn.Linear(width, width))
