@@ -19,9 +19,10 @@ SHOWN = {"dice": "Dice", "ece": "ECE a case", "ece_foreground": "ECE, foreground
 RULE = """A claim holds where the whole 95 % interval of the difference lies on its side of zero and p, where there is one, is at most 0.05; seeds
 are averaged before cases, and intervals are over groups (patients, sequences). p is Wilcoxon's over groups, adjusted by Holm for all
 claims of the list that have one; with six groups it cannot fall below 0.03, and adjusted nothing can be decided."""
-CALIBRATION = """ECE: 15 bins of equal width of the foreground probability, closed on the right; per case, and of all pixels of all cases and seeds pooled. Of vote
-shares (k of N members): a bin for each k; beside it the floor, the error that a perfect sampler with as many members would show. Ensembles of
-different sizes compare only beside their floors."""
+ECE = """ECE: 15 bins of equal width of the foreground probability, closed on the right; the mean over cases. Ensembles of different sizes do not
+compare without their floors."""
+VOTES_AND_FLOOR = """ Pooled: of all pixels of all cases and seeds. Of vote shares (k of N members): a bin for each k; beside it the floor, the
+error that a perfect sampler with as many members would show."""
 POOLED, VOTED = "ECE pooled", "ECE of votes (floor)"
 LEVEL = 0.05
 TWINS = ((RAW, "its feed-forward twin"), (TEMPERATURE, "its temperature-scaled feed-forward twin"))
@@ -174,9 +175,9 @@ def text(found: Interval) -> str:
 
 
 def table(rows: Rows, bins: Rows = (), votes: Rows = ()) -> str:
-    """Markdown: a line for each cell, means over cases and seeds with 95 % intervals over groups."""
+    """Markdown: a line for each cell, means over cases and seeds with 95 % intervals over groups. Bins and votes add their columns."""
     head = ["network", "method", "members", "evaluations", "scaling", "seeds", "SD of Dice over seeds", *SHOWN.values()]
-    head += [POOLED, VOTED]
+    head += [POOLED, VOTED] if bins else []
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     of_bins, of_votes = dict(cells(bins)), dict(cells(votes))
     for cell, here in cells(rows):
@@ -184,7 +185,8 @@ def table(rows: Rows, bins: Rows = (), votes: Rows = ()) -> str:
         spread = seed_spread(here, "dice")
         told = [network, method, str(members), str(here[0]["evaluations"]), scaling, str(len({r["seed"] for r in here}))]
         told += ["" if np.isnan(spread) else f"{spread:.4f}", *(text(mean(here, metric)) for metric in SHOWN)]
-        told += [pooled_ece(of_bins[cell]) if cell in of_bins else "", voted(of_votes[cell]) if cell in of_votes else ""]
+        if bins:
+            told += [pooled_ece(of_bins[cell]) if cell in of_bins else "", voted(of_votes[cell]) if cell in of_votes else ""]
         lines.append("| " + " | ".join(told) + " |")
     return "\n".join(lines)
 
@@ -219,7 +221,7 @@ def write_verdict(tables: Mapping[str, Rows], out: Path, note: str) -> str:
         "At equal numbers of evaluations": at_equal_cost(rows),
     }
     picture = "![Dice and calibration of every cell, and the noise loss over t](fair-trial.png)"
-    parts = ["# Fair trial", note, picture, table(rows, bins, votes), CALIBRATION]
+    parts = ["# Fair trial", note, picture, table(rows, bins, votes), ECE + (VOTES_AND_FLOOR if bins else "")]
     parts += [RULE] if any(lists.values()) else []
     parts += [f"## {title}\n\n{listed(made)}" for title, made in lists.items() if made]
     write_text(out / "verdict.md", "\n\n".join(parts) + "\n")
