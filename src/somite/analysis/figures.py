@@ -62,7 +62,8 @@ def fingerprints(
     left.set(xlabel="timestep t", ylabel="error of the denoiser / error of the mean mask")
     right.set(xlabel="log-SNR", xlim=(-11, 6))
     right.invert_xaxis()
-    left.legend(loc="upper left", title="thick: best denoiser; thin: other masks only", title_fontsize=8)
+    crosses = "; crosses: a trained network" if learned else ""
+    left.legend(loc="upper left", title=f"thick: best denoiser; thin: other masks only{crosses}", title_fontsize=8)
     return figure
 
 
