@@ -174,8 +174,12 @@ def pooled_names(summary: dict[str, Any]) -> dict[str, Any]:
 
 
 def line(name: str, found: dict[str, Any]) -> str:
-    interval = "" if found["low"] is None else f" [{found['low']:.4f}, {found['high']:.4f}]"
-    return f"  {name:24} {found['mean']:.4f}{interval}"
+    return f"  {name:24} {with_interval(found)}"
+
+
+def with_interval(found: dict[str, Any]) -> str:
+    """A mean with its interval, where it has one."""
+    return f"{found['mean']:.4f}" + ("" if found["low"] is None else f" [{found['low']:.4f}, {found['high']:.4f}]")
 
 
 def comparison(first: Path, second: Path) -> tuple[list[Row], str]:

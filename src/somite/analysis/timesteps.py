@@ -299,12 +299,13 @@ def one_disc(method: Diffusion, measured: Measured) -> dict[str, dict[str, NDArr
     its exact posterior mean (`oracles.Template`); for binary masks of images, nothing for classes and volumes.
     """
     areas, shape = [], measured.sample(0)["mask"].shape[2:]
+    if method.codec.channels > 1 or len(shape) != 2:
+        return {}
     for index in range(len(measured.cases)):
         mask = measured.sample(index)["mask"].flatten(1) > 0
         areas += mask.sum(1)[mask.any(1)].tolist()
-    if method.codec.channels > 1 or len(shape) != 2:
-        return {}
-    _, amplitude = channel_shares(measured, method.codec)
+    off, on = method.codec.encode(torch.tensor([[[0, 1]]])).flatten().tolist()
+    amplitude = (on - off) / 2
     away = [torch.arange(n) - n // 2 for n in shape]
     disc = away[0][:, None] ** 2 + away[1] ** 2 <= float(np.mean(areas)) / np.pi
     t = np.array(grid(method.schedule, 40))

@@ -33,7 +33,9 @@ def fair_trial_study(
     for count, outcome in enumerate(engine.run(attempt, left), 1):
         if isinstance(outcome, str):
             failed.append(outcome)
-        say(f"{count} of {len(left)}: " + (f"failed: {outcome}" if isinstance(outcome, str) else outcome.name))
+            say(f"{count} of {len(left)}: failed: {outcome}")
+        else:
+            say(f"{count} of {len(left)}: {outcome.name}")
     told = summarised([job for job in whole_grid(data, out, budget, seeds, threads, steps) if done(job)], out, budget)
     if failed:
         raise InputError(f"{len(failed)} of {len(left)} jobs failed, run again to try them once more; the first was {failed[0]}")

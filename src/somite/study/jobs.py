@@ -78,13 +78,13 @@ def work(job: Job) -> Path:
     write_text(source, job.recipe)
     train(parse(source), job.folder, str(dict(job.keys)["network"]))
     run, keys = pipeline.load(job.folder), dict(job.keys)
+    own = run.method.steps
     if job.timesteps:
         write_rows(job.table(LOSSES), [{**keys, **row} for row in loss_curve(run, job.timesteps)])
     tables: dict[str, list[Row]] = {VOTES: [], BINS: [], ROWS: []}
     for answer in job.answers:
         run.read(answer.readout)
-        if answer.steps is not None:
-            run.take(answer.steps)
+        run.take(own if answer.steps is None else answer.steps)
         method = keys["method"] if answer.readout == "sample" else f"{keys['method']}/{answer.readout}"
         for scored in evaluated(run, sorted(answer.members)):
             for name, found in ((ROWS, scored.rows), (BINS, scored.bins), (VOTES, scored.votes)):

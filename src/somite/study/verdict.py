@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..analysis.curves import by_case as curve_by_case
-from ..evaluation import floor, pooled
+from ..evaluation import floor, pooled, with_interval
 from ..files import write_text
 from ..metrics.intervals import Interval, Paired, holm, interval, paired, pooled_interval
 from .fair_trial import BASELINES, NETWORKS, cells
@@ -96,15 +96,21 @@ def compared(words: str, first: Rows, second: Rows, metric: str, below: bool) ->
     return [Claim(words, found.difference, below, found.p_value)]
 
 
+def calibrated(rows: Rows, network: str, words: str, ours: Rows) -> list[Claim]:
+    """Against the same network trained feed-forward, raw and temperature-scaled."""
+    made = []
+    for scaling, twin in TWINS:
+        theirs = picked(rows, network, "feed-forward", 1, scaling)
+        made += compared(f"{words} better calibrated (ECE a case) than {twin}", ours, theirs, "ece", below=True)
+    return made
+
+
 def claims(rows: Rows, curves: Rows = ()) -> list[Claim]:
     """The paper's: calibration, accuracy, and the loss over time."""
     made = []
     for network in NETWORKS:
         diffusion = picked(rows, network, "diffusion", None, RAW)
-        for scaling, words in TWINS:
-            twin = picked(rows, network, "feed-forward", 1, scaling)
-            told = f"{network}: the diffusion ensemble is better calibrated (ECE a case) than {words}"
-            made += compared(told, diffusion, twin, "ece", below=True)
+        made += calibrated(rows, network, f"{network}: the diffusion ensemble is", diffusion)
         for baseline in BASELINES:
             theirs = picked(rows, baseline, "feed-forward", 1, RAW)
             made += compared(f"{network}: diffusion stays below {baseline} in Dice", diffusion, theirs, "dice", below=True)
@@ -120,15 +126,13 @@ def by_velocity(rows: Rows) -> list[Claim]:
     made = []
     for network in NETWORKS:
         ours = picked(rows, network, "v-diffusion", None, RAW)
-        told = f"{network}: v-diffusion is"
+        words = f"{network}: v-diffusion is"
         made += compared(
-            f"{told} more accurate (Dice) than diffusion", ours, picked(rows, network, "diffusion", None, RAW), "dice", below=False
+            f"{words} more accurate (Dice) than diffusion", ours, picked(rows, network, "diffusion", None, RAW), "dice", below=False
         )
-        for scaling, words in TWINS:
-            twin = picked(rows, network, "feed-forward", 1, scaling)
-            made += compared(f"{told} better calibrated (ECE a case) than {words}", ours, twin, "ece", below=True)
+        made += calibrated(rows, network, words, ours)
         twin = picked(rows, network, "feed-forward", 1, RAW)
-        made += compared(f"{told} more accurate (Dice) than its feed-forward twin", ours, twin, "dice", below=False)
+        made += compared(f"{words} more accurate (Dice) than its feed-forward twin", ours, twin, "dice", below=False)
     return adjusted(made)
 
 
@@ -198,8 +202,7 @@ def pooled_ece(bins: Rows) -> str:
         | {key: float(row[key]) for key in ("count", "confidence", "positives")}
         for row in bins
     ]
-    found = pooled(read)["ece_all"]
-    return f"{found['mean']:.4f}" + ("" if found["low"] is None else f" [{found['low']:.4f}, {found['high']:.4f}]")
+    return with_interval(pooled(read)["ece_all"])
 
 
 def voted(votes: Rows) -> str:
