@@ -39,12 +39,11 @@ Timed = dict[str, dict[str, float]]  # form: {"seconds", "speed-up", "max differ
 def set_up(recipe: str, steps: int) -> Diffusion:
     """A recipe's method. Weights that start at zero are drawn: a network that answers zero would make all forms equal."""
     torch.manual_seed(0)
-    method = build(parse(path_of(recipe))).method.eval()
+    method = build(parse(path_of(recipe), [f"--method.sampler.steps={steps}"])).method.eval()
     assert isinstance(method, Diffusion)
     for weight in method.parameters():
         if weight.ndim > 1 and not weight.any():
             nn.init.normal_(weight, std=0.02)
-    method.take(steps)
     return method
 
 
@@ -141,8 +140,8 @@ def ratio(part: dict[str, float], steps: int) -> float:
 def members(recipe: str, size: int, steps: int, count: int, rounds: int) -> dict:
     method, image = set_up(recipe, steps), pictures(1, size)
     forms = {
-        "one by one": lambda: sample(method, image, "case", count, 0, 1),
-        f"{count} in one batch": lambda: sample(method, image, "case", count, 0, count),
+        "one by one": lambda: drawn(method, image, count, 0, 1),
+        f"{count} in one batch": lambda: drawn(method, image, count, 0, count),
     }
     return {"recipe": recipe, "size": size, "steps": steps, "images": 1, "members": count, "forms": timed(forms, rounds)}
 
@@ -151,20 +150,24 @@ def grid(recipe: str, size: int, steps: int, images: int, count: int, rounds: in
     """Several images times several members, as the slices of one volume are drawn."""
     method, stack = set_up(recipe, steps), pictures(images, size)
     forms = {
-        "one by one": lambda: sample(method, stack, "case", count, 0, 1),
+        "one by one": lambda: drawn(method, stack, count, 0, 1),
         f"{images} batches, an image's {count} members each": lambda: image_by_image(method, stack, count),
-        f"{images * count} in one batch": lambda: sample(method, stack, "case", count, 0, images * count),
+        f"{images * count} in one batch": lambda: drawn(method, stack, count, 0, images * count),
     }
     return {"recipe": recipe, "size": size, "steps": steps, "images": images, "members": count, "forms": timed(forms, rounds)}
 
 
+def drawn(method: Diffusion, images: Tensor, count: int, seed: int, batch: int) -> Tensor:
+    return sample(method, {"image": images}, (len(images), 1, *images.shape[2:]), "case", count, seed, batch)
+
+
 def image_by_image(method: Diffusion, stack: Tensor, count: int) -> Tensor:
     """`sample` numbers the images it is given, so that one image by itself would be drawn as number 0: the names are given here."""
-    drawn = []
+    made = []
     for row in range(len(stack)):
         with torch.no_grad(), seeded(0, [f"case/{row}/{member}" for member in range(count)]):
-            drawn.append(method.sample({"image": stack[[row] * count]}, (count, 1, *stack.shape[2:])))
-    return torch.stack(drawn, 1)
+            made.append(method.sample({"image": stack[[row] * count]}, (count, 1, *stack.shape[2:])))
+    return torch.stack(made, 1)
 
 
 def cache_section(title: str, found: dict, rounds: str, planned: int | None = None) -> list[str]:

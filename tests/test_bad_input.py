@@ -158,13 +158,15 @@ def test_prediction_of_spoilt_files(root, run, tmp_path, refused):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_good_ones_before_a_bad_one_are_kept_whole(root, run, tmp_path, refused):
-    """And the same line, after the mend, makes the rest."""
+def test_a_bad_one_stops_none_of_the_others(root, run, tmp_path, refused):
+    """And the same line, after the mend, makes it too."""
     whole = (root / "images" / "case001.png").read_bytes()
     (root / "images" / "case001.png").write_bytes(whole[:200])
     line = ["predict", run, root / "images", "--out", tmp_path / "out", "--members", "1"]
-    refused(line, "case001.png", "truncated")
-    assert files(tmp_path / "out") == [*(f"case000_{kind}.png" for kind in ("mask", "probability", "spread")), "prediction.json"]
+    refused(line, "1 of 6 inputs", "case001.png", "truncated")
+    made = files(tmp_path / "out")
+    assert len(made) == 3 * 5 + 1
+    assert not [name for name in made if name.startswith("case001")]
     (root / "images" / "case001.png").write_bytes(whole)
     assert main([str(part) for part in line]) == 0
     assert len(files(tmp_path / "out")) == 3 * 6 + 1
@@ -182,7 +184,7 @@ def test_evaluation_of_spoilt_data(root, run, tmp_path, refused):
     refused(["evaluate", run, "--data", root, "--out", tmp_path / "out", "--members", "1"], "case005.png", "8 x 8")
     refused(["evaluate", run, "--split", "holdout"], "'holdout'", "train (")
     refused(["compare", run, tmp_path], "rows.csv is missing", "somite evaluate")
-    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out" / "rows.csv").exists()
 
 
 # ---- options

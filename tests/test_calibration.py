@@ -21,10 +21,12 @@ def path(tmp_path_factory):
 def test_what_was_fitted_is_applied(path):
     run = somite.load(path, device="cpu")
     temperature = calibration.calibrate(run)
-    calibration.apply(run)
-    fusion = run.recipe.task.fusion
+    softened = calibration.calibrated(run)
+    fusion = softened.recipe.task.fusion
     assert isinstance(fusion, Tempered)
     assert fusion.temperature == temperature
+    assert not isinstance(run.recipe.task.fusion, Tempered)
+    assert any("Tempered" in text for text in softened.told["overrides"])
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", "3", '{"temperature": "warm"}', '{"temperature": NaN}', '{"temperature": 0}'])
@@ -33,4 +35,4 @@ def test_a_file_without_a_temperature(path, content):
     file = calibration.path_of(path)
     file.write_text(content if "temperature" not in content else json.dumps({**calibration.settings(run), **json.loads(content)}))
     with pytest.raises(InputError, match=r"temperature.json holds no temperature; run `somite calibrate"):
-        calibration.apply(run)
+        calibration.calibrated(run)

@@ -17,8 +17,9 @@ from somite.data.images import read_labels, write_png
 from somite.data.nifti import read_labels as read_volume_labels
 from somite.data.phantoms import write_phantoms
 from somite.errors import InputError
-from somite.evaluation import compare, comparison, evaluate, table, with_terciles
-from somite.predict.fusion import Majority
+from somite.evaluation import compare, comparison, evaluate, table
+from somite.predict.fusion import Average
+from somite.tasks.segmentation.whole import with_terciles
 
 
 def rows_of(path):
@@ -143,7 +144,7 @@ def test_curves_over_members_and_steps(first):
 def test_evaluating_again_gives_the_same_rows_and_another_seed_others(first, tmp_path):
     run, _ = first
     evaluate(run, "test", tmp_path / "again")
-    evaluate(run, "test", tmp_path / "other", seed=1)
+    evaluate(run.at(seed=1), "test", tmp_path / "other")
     rows = (run.path / "rows.csv").read_text()
     assert (tmp_path / "again" / "rows.csv").read_text() == rows
     assert (tmp_path / "other" / "rows.csv").read_text() != rows
@@ -203,14 +204,14 @@ VOLUMES = ["--data.preprocess.channels=1", "--method.network.image_channels=1", 
 
 
 @pytest.mark.parametrize("dims", [2, 3])
-def test_volumes_are_measured_in_mm(tmp_path, dims):
+def test_volumes_are_measured_in_mm(tmp_path, dims, monkeypatch):
     """Slice by slice or whole: NSD and HD95 see the 1 x 1 x 2 mm of the phantoms."""
     root = write_phantoms(tmp_path / "data", 5, (16, 16, 12), channels=1)
     deep = ["--data.preprocess.dims=3", "--method.network.dims=3"] if dims == 3 else []
     run, _ = evaluated(root, tmp_path / "run", *VOLUMES, *deep)
     case = run.recipe.data.cases("test")[0]
     middle = np.quantile(run.predict(case).probability, 0.8)  # four steps find nothing: take the likeliest fifth
-    run.recipe.task.fusion = lambda members: (members.mean(0) + 0.5 - middle).clip(0, 1).astype(np.float32)
+    monkeypatch.setattr(run.recipe.task.fusion, "start", lambda: Average(then=lambda mean: (mean + 0.5 - middle).clip(0, 1)))
     summary = evaluate(run, "test", run.path)
     assert summary["unit"] == "mm"
     (row,) = rows_of(run.path / "rows.csv")
@@ -262,22 +263,16 @@ def test_every_labelled_case_can_be_evaluated_and_other_data_need_a_folder_of_th
 
 def test_runs_scored_in_another_way_are_not_compared(first, tmp_path):
     run, _ = first
-    task = run.recipe.task
     for name, other in (("bins", 10), ("boundary", 2), ("tolerance", 1.0)):
-        before = getattr(task, name)
-        setattr(task, name, other)
-        evaluate(run, "test", tmp_path / name)
-        setattr(task, name, before)
+        before = getattr(run.recipe.task, name)
+        evaluate(run.under({f"--task.{name}": str(other)}), "test", tmp_path / name)
         with pytest.raises(InputError, match=rf"evaluated with another {name} \({before} and {other}\)"):
             comparison(run.path, tmp_path / name)
 
 
 def test_members_and_fusion_may_differ_and_are_told(first, tmp_path):
     run, _ = first
-    task, before = run.recipe.task, run.recipe.task.fusion
-    task.fusion, task.members = Majority(), 2
-    evaluate(run, "test", tmp_path / "votes")
-    task.fusion, task.members = before, 3
+    evaluate(run.at(members=2, fusion="somite.predict.fusion.Majority"), "test", tmp_path / "votes")
     _, text = comparison(run.path, tmp_path / "votes")
     assert f"{run.path}: 3 members, 1 reverse step(s), fused by Mean\n" in text
     assert "votes: 2 members, 1 reverse step(s), fused by Majority\n" in text

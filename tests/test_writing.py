@@ -4,13 +4,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
+from somite.writing import names, write, written
 
 import somite
 from runs import tiny
 from somite.data.nifti import read_volume
 from somite.data.phantoms import phantom, write_phantoms
 from somite.errors import InputError
-from somite.writing import names, write, written
 
 OBLIQUE = np.array([[0.62, -0.31, 0.5, -41.3], [0.2, 0.93, 0.4, 12.7], [-0.3, -0.2, 2.4, 87.123], [0, 0, 0, 1]])
 CLASSES = [

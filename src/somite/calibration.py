@@ -6,44 +6,47 @@ from pathlib import Path
 from .errors import InputError
 from .files import read_json, sha256, write_json
 from .pipeline import Run
-from .predict.temperature import Tempered, fit
+from .predict.ensemble import Result
+from .predict.temperature import fit
 
 
 def path_of(run: Path) -> Path:
     return run / "temperature.json"
 
 
-def calibrate(run: Run, seed: int = 0, progress: Callable[[Iterable], Iterable] = iter) -> float:
+def calibrate(run: Run, progress: Callable[[Iterable], Iterable] = iter) -> float:
     """Fit one temperature to the fused probabilities of the validation cases, at their native resolution.
 
-    It holds for the members and steps that it was fitted with; both are written down.
+    It holds for the sampling that it was fitted with, which is written down.
     """
     pairs = []
     for case in progress(run.recipe.data.cases("val")):
-        result = run.segment(case, seed=seed)
+        result = run.answer(case)
+        if not isinstance(result, Result):
+            raise InputError(f"{run.path} gives no probabilities of a mask, which a temperature could scale; give a segmentation's run")
         pairs.append((result.probability, result.record.truth))
     temperature = fit(pairs)
-    write_json(path_of(run.path), {"temperature": temperature, **settings(run), "cases": len(pairs), "seed": seed})
+    write_json(path_of(run.path), {"temperature": temperature, **settings(run), "cases": len(pairs), "seed": run.sampling.seed})
     return temperature
 
 
 def settings(run: Run) -> dict[str, object]:
-    """What a temperature holds for."""
+    """What a temperature holds for: any seed."""
     weights = sha256(run.path / "weights.safetensors")
-    return {"members": run.recipe.task.members, **run.sampling, "weights": weights}
+    return {**{name: value for name, value in run.told.items() if name != "seed"}, "weights": weights}
 
 
-def apply(run: Run) -> None:
-    """Soften what the run predicts from now on by its fitted temperature."""
+def calibrated(run: Run) -> Run:
+    """The run with its answers softened by its fitted temperature."""
     path = path_of(run.path)
     if not path.is_file():
         raise InputError(f"{path} is missing; run `somite calibrate {run.path}` first")
     fitted = read_json(path)
     if not isinstance(fitted, dict) or not isinstance(fitted.get("temperature"), int | float) or not fitted["temperature"] > 0:
         raise InputError(f"{path} holds no temperature; run `somite calibrate {run.path}` again")
-    other = [key for key, value in settings(run).items() if fitted.get(key) != value]
+    other = [key for key, value in settings(run).items() if key in fitted and fitted[key] != value]
     if other:
         raise InputError(
             f"{path} was fitted with another {' and '.join(other)}; run `somite calibrate` again with the options that you use now"
         )
-    run.recipe.task.fusion = Tempered(fitted["temperature"], run.recipe.task.fusion)
+    return run.at(temperature=fitted["temperature"])

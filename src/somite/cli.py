@@ -32,7 +32,7 @@ def parser() -> Parser:
     made = Parser(prog="somite", description=DESCRIPTION, epilog=FOOTER)
     made.add_argument("--version", action="store_true", help="print the version")
     # What opening a run asks for, where a command does not offer it:
-    made.set_defaults(folds=[], members=None, steps=None, benefit=None, readout=None, calibrated=False)
+    made.set_defaults(folds=[], members=None, steps=None, benefit=None, readout=None, calibrated=False, tolerance=None)
     commands = made.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
 
     demo = commands.add_parser("demo", help="train, predict, evaluate and report on the bundled real images (minutes)")
@@ -56,7 +56,7 @@ def parser() -> Parser:
     predict.add_argument("inputs", nargs="+", type=Path, help="PNG, JPG, TIFF or NIfTI files, or folders of them")
     predict.add_argument("--out", type=Path, required=True, help="folder for the outputs")
     predict.add_argument("--channel-files", type=int, default=1, metavar="N", help="files of one image: x_0000, x_0001 ... (nnU-Net)")
-    predict.add_argument("--save", default="mask,probability,spread", help="of mask,probability,spread,members")
+    predict.add_argument("--save", help="of mask,probability,spread,members (default: the first three)")
     predict.add_argument("--overwrite", action="store_true", help="make outputs again that are there already")
 
     calibrate = commands.add_parser("calibrate", help="fit a temperature on the validation cases, for --calibrated")
@@ -68,8 +68,12 @@ def parser() -> Parser:
     compare.add_argument("--out", type=Path, help="also write the table as CSV")
 
     import_ = commands.add_parser("import", help="published weights become a run")
-    import_.add_argument("kind", choices=["mednca", "ensemdiff", "segdiff", "medsegdiff"])
-    import_.add_argument("checkpoints", nargs="+", type=Path, help="the authors' files; mednca: model0.pth model1.pth")
+    import_.add_argument(
+        "checkpoints",
+        nargs="+",
+        metavar="[KIND] FILE",
+        help="the authors' files, told by their names, or KIND first: mednca (model0.pth model1.pth), ensemdiff, segdiff, medsegdiff",
+    )
     import_.add_argument("--out", type=Path, required=True, help="run folder")
     import_.add_argument("--heads", type=int, help="attention heads, where they are not the published ones (files do not tell)")
 
@@ -134,7 +138,7 @@ def add_analyses(commands: Any) -> None:  # noqa: ANN401 - argparse keeps the ty
 
 def add_studies(commands: Any) -> None:  # noqa: ANN401
     study = commands.add_parser("study", help="a grid of runs that answers a paper's question; the same line again goes on")
-    study.add_argument("name", choices=["fair-trial"])
+    study.add_argument("name", choices=studies(), help="one of them")
     study.add_argument("--data", required=True, help='folder, CSV or nnU-Net raw folder; "nuclei" is the bundled set')
     study.add_argument("--budget", choices=["smoke", "cpu", "paper"], default="cpu", help="minutes, hours on two cores, days on a GPU")
     study.add_argument("--seeds", type=int, nargs="+", help="default: the budget's")
@@ -145,6 +149,11 @@ def add_studies(commands: Any) -> None:  # noqa: ANN401
     study.add_argument("--address", help="of a running Ray cluster")
     study.add_argument("--threads", type=int, default=1, help="CPU threads a job")
     study.add_argument("--out", type=Path, help="default: runs/NAME")
+
+
+def studies() -> list[str]:
+    """A study is a file of that name; none is imported for its name."""
+    return sorted(path.stem.replace("_", "-") for path in Path(__file__).with_name("studies").glob("[!_]*.py"))
 
 
 # Options of commands that open a run. Each command offers those that it heeds, so that the parser refuses the others.

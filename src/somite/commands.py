@@ -1,33 +1,34 @@
 """What each command does, with the options that cli.py read."""
 
 from argparse import Namespace
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from . import calibration, demo, evaluation, pipeline, recipe
 from .analysis.calibration import analyse_calibration
 from .analysis.fingerprint import analyse_fingerprint
-from .analysis.placement import analyse_placement
+from .analysis.placement import analyse_placement, placed
 from .analysis.raters import analyse_raters
 from .analysis.timesteps import analyse_timesteps
 from .baselines.folds import fold_ensemble
 from .baselines.plan import plan_recipe
 from .data.sources import NUCLEI, find_inputs
+from .environment import has_bfloat16
 from .errors import InputError
 from .files import read_json, sha256, write_json
-from .pipeline import FIRINGS, Run
+from .pipeline import Run
+from .progress import tracked
 from .report.card import write_card
 from .report.html import write_report
-from .study import fair_trial_study
 from .study.engines import Engine, Pool, Ray, Submitit
+from .study.run import run_study
+from .study.study import Asked, study_of
+from .tasks.task import Task
 from .train.run import finished, train
-from .weights.mednca import import_mednca
-from .weights.unets import import_unet
-from .writing import check, names, write, written
+from .weights.importer import import_run, importers
 
 
 def train_(options: Namespace) -> None:
@@ -43,21 +44,17 @@ def train_(options: Namespace) -> None:
 
 
 def evaluate(options: Namespace) -> None:
-    if options.tolerance is not None and not options.tolerance >= 0:
-        raise InputError(f"--tolerance {options.tolerance}: NSD's tolerance is a distance in mm or px; give a number from 0 on")
     opened = open_run(options)
     if options.data:
         if options.out is None:
             raise InputError("--data evaluates on other data than the run's own; name a folder for the results with --out")
-        opened.recipe.data.move(options.data)
+        opened = opened.on(options.data)
     else:
         opened.unseen(opened.recipe.data.cases(options.split))
     if options.folds and options.out is None:
         raise InputError("--with scores an ensemble of several runs, which none of them should hold; name a folder with --out")
     out = options.out or (options.run if options.split == "test" else options.run / options.split)
-    if options.tolerance is not None:
-        opened.recipe.task.tolerance = options.tolerance
-    summary = evaluation.evaluate(opened, options.split, out, options.seed, tracked)
+    summary = evaluation.evaluate(opened, options.split, out, tracked)
     print(evaluation.table(summary))
     if out == options.run:
         write_card(pipeline.load(options.run, options.trust, "cpu"))  # as trained, without this command's options
@@ -65,34 +62,52 @@ def evaluate(options: Namespace) -> None:
 
 
 def predict(options: Namespace) -> None:
-    kinds = options.save.split(",")
-    check(kinds)
     cases = find_inputs(options.inputs, options.channel_files)
     opened = open_run(options)
-    members, channels = opened.recipe.task.members, opened.method.codec.channels
+    task, kinds = opened.recipe.task, chosen(options.save, opened.recipe.task)
     settings = {
         "run": str(options.run.resolve()),
         "weights": [sha256(run.path / "weights.safetensors") for run in opened.runs],
-        "members": members,
-        "seed": options.seed,
-        "firing": options.firing,
-        "precision": options.precision,
-        **opened.sampling,
-        "calibrated": sha256(calibration.path_of(options.run)) if options.calibrated else False,
+        **opened.told,
         "save": sorted(kinds),
     }
     described = options.out / "prediction.json"
     if not options.overwrite:
         same_settings(described, settings)
-    done = [case for case in cases if written(options.out, names(case.id, kinds, members * len(opened.runs), channels, opened.values))]
+    codec, members = opened.method.codec, opened.sampling.members * len(opened.runs)
+    files = {case.id: task.files(case.id, kinds, opened.recipe.data, codec, members) for case in cases}
+    done = [case for case in cases if written(options.out, files[case.id])]
     todo = cases if options.overwrite else [case for case in cases if case not in done]
     if len(todo) < len(cases):
         print(f"{len(done)} of {len(cases)} are done already")
+    bad = []
     for case in tracked(todo):
-        result = opened.predict(case, seed=options.seed)
+        try:
+            answer = opened.answer(case, keep="members" in kinds)
+        except InputError as error:
+            if len(cases) == 1:
+                raise
+            bad.append(str(error))  # the others are still worth having
+            continue
         write_json(described, settings)
-        write(result, options.out, kinds)
-    print(f"{len(cases)} cases in {options.out}")
+        task.write(answer, options.out, kinds)
+    print(f"{len(cases) - len(bad)} cases in {options.out}")
+    if bad:
+        raise InputError(f"{len(bad)} of {len(cases)} inputs could not be read, all others are done: {'; '.join(bad)}")
+
+
+def chosen(save: str | None, task: Task) -> list[str]:
+    """The outputs that --save names, or the task's usual ones."""
+    kinds = list(task.by_default) if save is None else save.split(",")
+    unknown = [kind for kind in kinds if kind not in task.saves]
+    if unknown:
+        raise InputError(f"--save {unknown[0]}: there is no such output; choose from {', '.join(task.saves)}")
+    return kinds
+
+
+def written(out: Path, stems: Sequence[str]) -> bool:
+    """Whether all of these files are there, as image or as volume."""
+    return bool(stems) and all(any((out / f"{stem}{suffix}").is_file() for suffix in (".png", ".nii.gz")) for stem in stems)
 
 
 def same_settings(path: Path, settings: dict[str, Any]) -> None:
@@ -108,7 +123,7 @@ def same_settings(path: Path, settings: dict[str, Any]) -> None:
 
 def calibrate(options: Namespace) -> None:
     opened = open_run(options)
-    temperature = calibration.calibrate(opened, options.seed, tracked)
+    temperature = calibration.calibrate(opened, tracked)
     if not 0.051 < temperature < 19.9:
         print("the temperature is at the limit of the search: these probabilities are (nearly) all 0 or 1, or carry no information")
     print(f"temperature {temperature:.3f} in {calibration.path_of(options.run)}; use it with --calibrated")
@@ -122,12 +137,10 @@ def compare(options: Namespace) -> None:
 
 
 def import_(options: Namespace) -> None:
-    if options.kind == "mednca":
-        out = import_mednca(options.checkpoints, options.out)
-    elif len(options.checkpoints) == 1:
-        out = import_unet(options.kind, options.checkpoints[0], options.out, options.heads)
-    else:
-        raise InputError(f"somite import {options.kind} takes one checkpoint, got {len(options.checkpoints)}")
+    kinds = {one.kind for one in importers()}
+    first, *rest = options.checkpoints
+    kind = first if first in kinds else None
+    out = import_run([Path(path) for path in (options.checkpoints if kind is None else rest)], options.out, kind, options.heads)
     print(f"imported into {out}; try: somite predict {out} IMAGE --out DIR")
 
 
@@ -147,19 +160,16 @@ def analyse(options: Namespace) -> None:
             )
         case "raters":
             out = options.out or options.run / "raters"
-            found = analyse_raters(open_run(options), out, options.split, options.sizes, options.seed, options.limit, tracked)
+            found = analyse_raters(open_run(options), out, options.split, options.sizes, options.limit, tracked)
         case "placement":
             out = options.out or options.run / "placement"
-            opened = open_run(options)
-            found = analyse_placement(
-                opened, options.table, out, options.counts, options.members, options.split, options.seed, options.limit, tracked
-            )
+            found = analyse_placement(open_run(options), options.table, out, options.counts, options.split, options.limit, tracked)
         case "fingerprint":
             roots = [NUCLEI if root == "nuclei" else Path(root) for root in options.data]
             found = analyse_fingerprint(roots, options.out, options.size, options.train, seed=options.seed, progress=tracked)
         case _:
-            runs = [pipeline.load(path, options.trust) for path in options.runs]
-            found = analyse_calibration(runs, options.out, options.split, options.sizes, options.seed, tracked)
+            runs = [pipeline.load(path, options.trust).at(seed=options.seed) for path in options.runs]
+            found = analyse_calibration(runs, options.out, options.split, options.sizes, tracked)
     print("\n".join(str(path) for path in found.values()))
 
 
@@ -169,7 +179,8 @@ def study(options: Namespace) -> None:
         engine: Engine = Pool(options.workers)
     else:
         engine = Ray(options.workers, options.address) if options.engine == "ray" else Submitit(out / "slurm")
-    print(fair_trial_study(options.data, out, engine, options.budget, options.seeds, options.only, options.threads, options.steps))
+    asked = Asked(options.data, out, options.budget, options.seeds, tuple(options.only), options.threads, options.steps)
+    print(run_study(study_of(options.name), asked, engine))
     print(f"table and verdict: {out / 'verdict.md'}")
 
 
@@ -198,39 +209,23 @@ COMMANDS: dict[str, Callable[[Namespace], None]] = {
 
 
 def open_run(options: Namespace) -> Run:
+    """The run or folds that a command names, sampled as its options say."""
     if options.folds and options.calibrated:
         raise InputError("--calibrated applies the temperature of one run, which no ensemble of folds has; leave it or --with out")
     opened = fold_ensemble([options.run, *options.folds], options.trust, options.device)
-    sample_as_asked(opened, options)
-    if options.firing:
-        opened.fire(FIRINGS[options.firing]())
+    asked = {name: getattr(options, name) for name in ("steps", "readout", "firing", "tolerance") if getattr(options, name) is not None}
     if options.precision == "bf16":
-        opened.compute_in(torch.bfloat16)
-    if options.calibrated:
-        calibration.apply(opened)
-    return opened
-
-
-def sample_as_asked(opened: Run, options: Namespace) -> None:
-    if options.members is not None:
-        if options.members < 1:
-            raise InputError(f"--members {options.members}: an ensemble has at least one member")
-        for run in opened.runs:
-            run.recipe.task.members = options.members
+        asked["arithmetic"] = arithmetic(next(opened.method.parameters()).device)
+    opened = opened.at(options.members, options.seed, **asked)
     if options.benefit:
-        opened.place(options.benefit, opened.method.steps if options.steps is None else options.steps)
-    elif options.steps is not None:
-        opened.take(options.steps)
-    if options.readout:
-        opened.read(options.readout)
+        opened = placed(opened, options.benefit)
+    return calibration.calibrated(opened) if options.calibrated else opened
 
 
-T = TypeVar("T")
-
-
-def tracked(items: Iterable[T]) -> Iterator[T]:
-    """A progress bar with the time left."""
-    items = list(items)
-    columns = TextColumn("cases"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()
-    with Progress(*columns) as progress:
-        yield from progress.track(items)
+def arithmetic(device: torch.device) -> str:
+    if has_bfloat16(device):
+        return "bfloat16"
+    print(
+        "this processor has no bfloat16 arithmetic, and imitating it is many times slower: computing in float32 instead of --precision bf16"
+    )
+    return "float32"

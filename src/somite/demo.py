@@ -10,7 +10,6 @@ from .recipe import parse, path_of
 from .report.card import write_card
 from .report.html import write_report
 from .train.run import train
-from .writing import write
 
 RECIPE = "medsegdiffnca/demo"
 
@@ -26,8 +25,8 @@ def demo(out: Path, seed: int, progress: Callable) -> None:
     run = load(out)
     print("segmenting the test images")
     for case in progress(run.recipe.data.cases("test")):
-        write(run.predict(case), out / "predictions")
+        run.recipe.task.write(run.answer(case), out / "predictions", run.recipe.task.by_default)
     print("evaluating, with 95 % intervals")
-    print(table(evaluate(run, "test", out, progress=progress)))
+    print(table(evaluate(run, "test", out, progress)))
     write_card(run)
     print(f"report: {write_report(run, out).resolve()}")

@@ -1,4 +1,7 @@
-"""Evaluation writes rows first and averages after: rows.csv, reliability.csv, curves.csv, votes.csv, then metrics.json."""
+"""Evaluation writes rows first and averages after: rows.csv and the task's further tables, then metrics.json.
+
+It knows cases, groups and intervals; what a metric is called and means is the task's.
+"""
 
 import csv
 from collections.abc import Sequence
@@ -8,113 +11,76 @@ from typing import Any
 import numpy as np
 
 from .data.digest import digest, summary
+from .data.record import Case
 from .environment import environment
 from .errors import InputError
-from .files import read_json, replacing, write_json
-from .metrics.calibration import Bins, ece, fit_beta, mce, sampler_floor, vote_ece
-from .metrics.intervals import Interval, holm, interval, paired, pooled_interval
-from .metrics.overlap import EMPTY_RULE
-from .metrics.selective import aurc, excess_aurc
+from .files import read_json, replacing, sha256, write_json
+from .metrics.intervals import as_json, holm, interval, paired
+from .parts import Parts
 from .pipeline import Run
-from .tasks.task import Row, Scored
-
-KEYS = ("case", "group", "label", "size", "tercile")
-TERCILES = ("small", "medium", "large")
+from .tasks.task import Row, Scored, Task, Variation
 
 
-def evaluate(run: Run, split: str, out: Path, seed: int = 0, progress=iter) -> dict[str, Any]:  # noqa: ANN001
-    """Score a split of the run's own data into the folder `out`; `progress` wraps the cases. Returns the summary."""
-    cases = run.recipe.data.cases(split)
-    settings, scored = run.recipe.task.settings(), list(run.evaluate(progress(cases), seed))
-    rows = with_terciles([row for one in scored for row in one.rows])
+def evaluate(run: Run, split: str, out: Path, progress=iter) -> dict[str, Any]:  # noqa: ANN001
+    """Score a split of the run's own data into the folder `out`; `progress` wraps the cases. Returns the summary.
+
+    Stopped on the way, it goes on from the cases that are done, if nothing of what they depend on has changed.
+    """
+    data, task = run.recipe.data, run.recipe.task
+    cases = data.cases(split)
+    settings, content = task.settings(), digest(cases)
+    varied = [(variation, run.at(**variation.options)) for variation in task.variations(run.method)]
+    parts = Parts(out / "evaluation.parts", {**fingerprint(run), **settings})
+    found = [parts.get(digest([case]), lambda case=case: as_tree(score(run, case, varied))) for case in progress(cases)]
+    rows = task.stratified([row for one in found for row in one["rows"]])
+    tables = {name: [row for one in found for row in one["tables"][name]] for name in found[0]["tables"]}
     summary_ = {
         "split": split,
-        "seed": seed,
+        **run.told,
         **settings,
         "settings": list(settings),  # the names of the task's own
-        **run.sampling,
-        "root": run.recipe.data.root,
-        "unit": "mm" if run.recipe.data.read(cases[0]).spacing else "px",
-        "empty_rule": EMPTY_RULE,
-        **summarise(rows, scored),
-        "data": {"digest": digest(cases), **summary(cases)},
+        "root": data.root,
+        "unit": "mm" if data.read(cases[0]).spacing else "px",
+        "metrics": means(rows, task),
+        **task.conclude(rows, tables),
+        "tables": [name for name, some in tables.items() if some],
+        "data": {"digest": content, **summary(cases)},
         "environment": environment(),
     }
     write_rows(out / "rows.csv", rows)
-    for name in ("bins", "curves", "votes"):
-        parts = [row for one in scored for row in getattr(one, name)]
-        if parts:
-            write_rows(out / {"bins": "reliability.csv"}.get(name, f"{name}.csv"), parts)
+    for name in summary_["tables"]:
+        write_rows(out / f"{name}.csv", tables[name])
     write_json(out / "metrics.json", summary_)
+    parts.clear()
     return summary_
 
 
-def with_terciles(rows: list[Row]) -> list[Row]:
-    """Each row with the tercile of its foreground size among all rows; empty masks are "empty"."""
-    sizes = [row["size"] for row in rows if row["size"] > 0]
-    edges = np.quantile(sizes, [1 / 3, 2 / 3]) if sizes else [0, 0]
-    return [{**row, "tercile": TERCILES[int(np.searchsorted(edges, row["size"]))] if row["size"] else "empty"} for row in rows]
+def score(run: Run, case: Case, varied: Sequence[tuple[Variation, Run]]) -> Scored:
+    """One case: the run's own answer with all its metrics, and a point of a curve for each variation."""
+    task, record = run.recipe.task, run.recipe.data.read(case)
+    scored = task.score(run.answer(record, keep=True))
+    for variation, other in varied:
+        scored.tables.setdefault("curves", []).append(task.point(other.answer(record), variation))
+    return scored
 
 
-def summarise(rows: Sequence[Row], scored: Sequence[Scored]) -> dict[str, Any]:
-    names = [name for name in rows[0] if name not in KEYS]
-    groups = [row["group"] for row in rows]
+def as_tree(scored: Scored) -> dict[str, Any]:
+    return {"rows": scored.rows, "tables": scored.tables}
+
+
+def fingerprint(run: Run) -> dict[str, Any]:
+    """What every answer of a run depends on, beside the case."""
     return {
-        "metrics": {name: as_json(interval([row[name] for row in rows], groups)) for name in names},
-        "by_size": {
-            part: as_json(interval([r["dice"] for r in rows if r["tercile"] == part], [r["group"] for r in rows if r["tercile"] == part]))
-            for part in ("empty", *TERCILES)
-            if any(r["tercile"] == part for r in rows)
-        },
-        "by_label": {
-            str(label): as_json(
-                interval([r["dice"] for r in rows if r["label"] == label], [r["group"] for r in rows if r["label"] == label])
-            )
-            for label in sorted({row["label"] for row in rows}, key=str)
-        },
-        "pooled": pooled([row for one in scored for row in one.bins]),
-        "selective": selective(rows),
-        **floor([row for one in scored for row in one.votes]),
+        "weights": [sha256(one.path / "weights.safetensors") for one in run.runs],
+        "recipes": [one.source for one in run.runs],
+        **run.told,
     }
 
 
-def pooled(bins: Sequence[Row]) -> dict[str, Any]:
-    """ECE and MCE of all pixels together, by region, with a bootstrap over groups."""
-    out = {}
-    for region in dict.fromkeys(row["region"] for row in bins):
-        here = [row for row in bins if row["region"] == region]
-        keys = list(dict.fromkeys((row["case"], row["label"]) for row in here))
-        count = 1 + max(row["bin"] for row in here)
-        table = np.zeros((len(keys), 3, count))
-        group = {}
-        place = {key: i for i, key in enumerate(keys)}
-        for row in here:
-            key = (row["case"], row["label"])
-            table[place[key], :, row["bin"]] = row["count"], row["confidence"], row["positives"]
-            group[key] = row["group"]
-        groups = [group[key] for key in keys]
-        for name, statistic in (("ece", ece), ("mce", mce)):
-            out[f"{name}_{region}"] = as_json(pooled_interval(table, groups, lambda total, s=statistic: s(Bins(*total))))
-    return out
-
-
-def selective(rows: Sequence[Row]) -> dict[str, float]:
-    """Would the cases that the ensemble is sure of have been the good ones? Risk 1 - Dice, confidence -NQM."""
-    risk, confidence = [1 - row["dice"] for row in rows], [-row["nqm"] for row in rows]
-    return {"aurc": aurc(risk, confidence), "excess_aurc": excess_aurc(risk, confidence)}
-
-
-def floor(votes: Sequence[Row]) -> dict[str, Any]:
-    """The ECE of the members' vote shares, and what a perfect sampler with as many would show (a Beta fitted to the votes)."""
-    if not votes:
-        return {}
-    members = max(row["votes"] for row in votes)
-    counted = np.zeros((2, members + 1))
-    for row in votes:
-        counted[:, row["votes"]] += row["pixels"], row["positives"]
-    alpha, beta = fit_beta(counted[0])
-    found = {"ece": sampler_floor(alpha, beta, members), "votes": vote_ece(*counted)}
-    return {"sampler_floor": {**found, "alpha": alpha, "beta": beta, "members": members}}
+def means(rows: Sequence[Row], task: Task) -> dict[str, Any]:
+    """Each metric's mean over cases with its interval over groups."""
+    groups = [row["group"] for row in rows]
+    return {name: as_json(interval([row[name] for row in rows], groups)) for name in rows[0] if name not in task.keys}
 
 
 def compare(first: Path, second: Path) -> list[Row]:
@@ -123,7 +89,12 @@ def compare(first: Path, second: Path) -> list[Row]:
     shared = [key for key in ours if key in theirs]
     if not shared:
         raise InputError(f"{first} and {second} share no cases; evaluate both runs on the same split of the same data")
-    names = [n for n in next(iter(ours.values())) if n not in KEYS and n in next(iter(theirs.values()))]
+    names = [name for name in metrics_of(first) if name in next(iter(theirs.values()))]
+    for run, rows in ((first, ours), (second, theirs)):
+        lacking = next((name for name in names if any(not is_number(row.get(name)) for row in rows.values())), None)
+        if lacking or not names:
+            what = f"no numbers in the column {lacking}" if lacking else f"none of the metrics of {first}"
+            raise InputError(f"{run / 'rows.csv'} has {what}; run `somite evaluate {run}` again")
     groups = [ours[key]["group"] for key in shared]
     out = []
     for name in names:
@@ -138,10 +109,29 @@ def compare(first: Path, second: Path) -> list[Row]:
 
 
 def rows_by_key(run: Path) -> dict[tuple[str, str], Row]:
+    """The rows of an evaluated run by case, and label where there are several."""
     path = run / "rows.csv"
     if not path.is_file():
         raise InputError(f"{path} is missing; run `somite evaluate {run}` first")
-    return {(row["case"], row["label"]): row for row in read_rows(path)}
+    rows = read_rows(path)
+    if not rows or not {"case", "group"} <= set(rows[0]):
+        raise InputError(f"{path} is no table of an evaluation (columns case, group and metrics); run `somite evaluate {run}` again")
+    return {(row["case"], row.get("label", "")): row for row in rows}
+
+
+def metrics_of(run: Path) -> list[str]:
+    found = read_json(run / "metrics.json")
+    names = found.get("metrics") if isinstance(found, dict) else None
+    if not isinstance(names, dict):
+        raise InputError(f"{run / 'metrics.json'} names no metrics; run `somite evaluate {run}` again")
+    return list(names)
+
+
+def is_number(text: str | None) -> bool:
+    try:
+        return bool(np.isfinite(float(text or "nan")))
+    except ValueError:
+        return False
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -156,21 +146,13 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
         writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
 
 
-def as_json(found: Interval) -> dict[str, Any]:
-    values = {"mean": found.mean, "low": found.low, "high": found.high, "cases": found.cases, "groups": found.groups}
-    return {k: None if isinstance(v, float) and np.isnan(v) else v for k, v in values.items()}
-
-
 def table(summary: dict[str, Any]) -> str:
     """The main numbers as text."""
     cases = next(iter(summary["metrics"].values()))["cases"]
     lines = [f"{summary['split']}: {cases} rows, {summary['members']} members, {summary['steps']} reverse step(s); mean [95 % interval]"]
-    lines += [line(name, found) for name, found in {**summary["metrics"], **pooled_names(summary)}.items()]
+    pooled = {f"pooled {name}": found for name, found in summary.get("pooled", {}).items() if name.startswith("ece")}
+    lines += [line(name, found) for name, found in {**summary["metrics"], **pooled}.items()]
     return "\n".join(lines)
-
-
-def pooled_names(summary: dict[str, Any]) -> dict[str, Any]:
-    return {f"pooled {name}": found for name, found in summary["pooled"].items() if name.startswith("ece")}
 
 
 def line(name: str, found: dict[str, Any]) -> str:

@@ -1,75 +1,115 @@
 """A trained run, ready to use: `run = somite.load("runs/demo"); result = run.predict("image.png", members=10)`."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
+import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from .data.arrays import as_channels
 from .data.record import Case, Record, stem
 from .diffusion.methods import Method
-from .diffusion.readout import READOUTS
-from .diffusion.timesteps import benefit_knots
 from .errors import InputError
-from .nn.automaton import Automaton, Expected, Firing, Stochastic
-from .predict.ensemble import Result
-from .predict.fusion import decide
-from .recipe import Recipe, build, only_own, parse
-from .tasks.task import Scored
+from .nn.automaton import Automaton
+from .predict.ensemble import Model
+from .recipe import Recipe, build, dump, only_own, parse
+from .sampling import Sampling, overrides
+from .tasks.task import Answer
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL.Image import Image
+    from torch import Tensor
 
 
-@dataclass
+@dataclass(frozen=True)
 class Run:
-    """A run folder in memory. `recipe.method.network` is the bare network.
+    """A run folder in memory, and how it samples. Nothing is set on it: `at` gives another run of the same weights and data.
 
-    `folds`: further runs of a cross-validation; every run segments with its own preprocessing, and all members are fused.
+    `recipe.method.network` is the bare network. `folds`: further runs of a cross-validation; every run answers with its own
+    preprocessing, and all members are fused.
     """
 
     path: Path
     recipe: Recipe
+    sampling: Sampling
+    source: str = field(repr=False)  # the resolved recipe as YAML, with the sampling's overrides
     folds: tuple["Run", ...] = ()
 
     @property
     def method(self) -> Method:
         return self.recipe.method
 
-    def predict(self, image: np.ndarray | str | Path | Case, members: int | None = None, seed: int = 0) -> Result:
-        """Segment one image or volume.
+    @property
+    def runs(self) -> tuple["Run", ...]:
+        return (self, *self.folds)
 
-        image: a path (PNG, JPG, TIFF, NIfTI) or an array: (h, w), (h, w, 3) or (h, w, 4) as images are usually held, or
-        (c, h, w), or (c, x, y, z); unsigned integers are scaled by their type's range, other numbers must be what the
-        recipe expects. Alpha must be opaque.
-        members: ensemble size (default: the recipe's). The result lies in the input's own geometry, and is a function of
-        (seed, name of the case, members); an array's name is "array", a file's its name without suffix.
+    def at(self, members: int | None = None, seed: int | None = None, **options: Any) -> "Run":  # noqa: ANN401
+        """The same weights, sampled otherwise: steps=5, readout="cal", firing="expected" ... (`sampling.OPTIONS`).
+
+        Raises InputError for an option that this run's recipe has no argument for, or a value that it refuses.
         """
-        if members is not None and members < 1:
-            raise InputError(f"--members {members}: an ensemble has at least one member")
-        return self.segment(self.record(image), members, seed)
+        folds = tuple(fold.at(members, seed, **options) for fold in self.folds)
+        return replace(self.under(overrides(yaml.safe_load(self.source), **options), members, seed), folds=folds)
 
-    def segment(self, case: Case | Record, members: int | None = None, seed: int = 0) -> Result:
-        """`predict` for a case of the run's data, or one that has been read; with folds, `members` of each."""
+    def under(self, changed: dict[str, str], members: int | None = None, seed: int | None = None) -> "Run":
+        """The same weights under overrides of the recipe's task and method."""
+        sampling = self.sampling.but(members, seed, changed)
+        if not changed:
+            return replace(self, sampling=sampling)
+        odd = [name for name in changed if not name.startswith(("--task.", "--method."))]
+        if odd:
+            raise InputError(f"{odd[0]} is no option of sampling; those begin with --task or --method")
+        config = parse(self.path / "recipe.yaml", sampling.overrides)
+        recipe = replace(built(config), data=self.recipe.data)
+        with_weights(recipe.method, self.method.state_dict(), f"{', '.join(changed)}: these weights")
+        recipe.method.to(next(self.method.parameters()).device).eval()
+        return replace(self, recipe=recipe, sampling=sampling, source=dump(config))
+
+    def on(self, root: str) -> "Run":
+        """The same run on another data set, with the run's own preprocessing."""
+        return replace(self, recipe=replace(self.recipe, data=self.recipe.data.moved(root)))
+
+    def predict(
+        self,
+        image: "np.ndarray | Tensor | Image | str | Path | Case",
+        members: int | None = None,
+        seed: int | None = None,
+        keep: bool = True,
+    ) -> Answer:
+        """Answer for one image or volume; a segmentation's answer is a `Result`: mask, probability, spread, members.
+
+        image: a path (PNG, JPG, TIFF, NIfTI), a PIL image, or an array or tensor: (h, w), (h, w, 3) or (h, w, 4) as images are
+        usually held, or (c, h, w), or (c, x, y, z); unsigned integers are scaled by their type's range, other numbers must be
+        what the recipe expects. Alpha must be opaque.
+        members: ensemble size (default: the recipe's). keep: False keeps no member apart, which saves the memory of large volumes.
+        The result lies in the input's own geometry, and is a function of (seed, name of the case, members); an array's name is
+        "array", a file's its name without suffix.
+        """
+        return self.at(members, seed).answer(self.record(image), keep)
+
+    def answer(self, case: Case | Record, keep: bool = False) -> Answer:
+        """What the run makes of a case of its data, or of one that has been read; with folds, `members` of each."""
         record = self.recipe.data.read(case) if isinstance(case, Case) else case
-        results = [one.recipe.task.predict(one.method, one.recipe.data.preprocess, record, seed, members) for one in self.runs]
-        if not self.folds:
-            return results[0]
-        # nnU-Net averages the folds' logits; here: probabilities, as of every ensemble in somite, so that calibration compares.
-        found = np.concatenate([result.members for result in results])
-        probability = self.recipe.task.fusion(found)
-        return Result(record, decide(probability), probability, found.std(0), found)
+        return self.recipe.task.answer([run.model(record) for run in self.runs], record, self.sampling, keep)
 
-    def evaluate(self, cases: Iterable[Case], seed: int = 0) -> Iterator[Scored]:
-        """Score labelled cases; with folds, cases that are `unseen`, such as those of "test"."""
+    def model(self, record: Record) -> Model:
         task, data = self.recipe.task, self.recipe.data
-        if not self.folds:
-            yield from task.evaluate(self.method, data, cases, seed)
-        else:
-            yield from (task.score(self.segment(case, seed=seed)) for case in cases)
+        sample = data.sample(record, task.given)
+        return Model(self.method, data.preprocess, task.cond(sample), task.shape(sample))
 
-    def unseen(self, cases: Iterable[Case]) -> None:
+    def record(self, image: "np.ndarray | Tensor | Image | str | Path | Case") -> Record:
+        if isinstance(image, Case):
+            return self.recipe.data.read(image)
+        if isinstance(image, str | Path):
+            name = stem(Path(image))
+            return self.recipe.data.read(Case(name, (Path(image),), None, name))
+        return Record(Case("array", (), None, "array"), "array", as_channels(image), None, self.recipe.data.values, None, None)
+
+    def unseen(self, cases: list[Case]) -> None:
         """Raises InputError where a fold was trained or validated on one of these cases, which may not score the ensemble."""
         if not self.folds:
             return
@@ -83,67 +123,21 @@ class Run:
                     )
 
     @property
-    def runs(self) -> tuple["Run", ...]:
-        return (self, *self.folds)
-
-    def record(self, image: np.ndarray | str | Path | Case) -> Record:
-        if isinstance(image, np.ndarray):
-            array = as_channels(image)
-            return Record(Case("array", (), None, "array"), "array", array, None, self.values, None, None)
-        return self.recipe.data.read(image if isinstance(image, Case) else Case(stem(Path(image)), (Path(image),), None, stem(Path(image))))
-
-    @property
-    def values(self) -> tuple[int, ...] | None:
-        labels = self.recipe.data.labels
-        return None if labels is None else tuple(labels)
-
-    def take(self, steps: int) -> None:
-        """Sample with another number of reverse steps."""
-        for run in self.runs:
-            run.method.take(steps)
-
-    def read(self, readout: str) -> None:
-        """Which answer of the network counts: "sample", or MedSegDiff's "cal" or "fused"."""
-        for run in self.runs:
-            run.method.readout = READOUTS[readout]()
-
-    def place(self, benefit: str | Path, steps: int) -> None:
-        """Sample at `steps` timesteps, placed by the benefit of the image that `somite analyse timesteps` measured."""
-        knots = benefit_knots(benefit)
-        for run in self.runs:
-            run.method.place(knots, steps)
-
-    @property
-    def sampling(self) -> dict[str, Any]:
-        """What an answer depends on beside weights, members and seed."""
-        told = {"steps": self.method.steps, "readout": type(self.method.readout).__name__, "arithmetic": self.arithmetic}
+    def told(self) -> dict[str, Any]:
+        """The sampling for people and files: everything that an answer depends on beside the weights."""
+        cells = [module for module in self.method.modules() if isinstance(module, Automaton)]
         placed = {} if self.method.placed is None else {"timesteps": self.method.placed}
-        return {**told, **placed, **({"folds": [str(run.path) for run in self.runs]} if self.folds else {})}
-
-    def fire(self, firing: Firing) -> None:
-        """How the cells of an automaton act at inference. Raises InputError for networks without cells."""
-        for automaton in self.automata("--firing"):
-            automaton.firing = firing
-
-    def compute_in(self, arithmetic: torch.dtype) -> None:
-        """The precision of an automaton's matrix products; its cells stay in float32."""
-        for automaton in self.automata("--precision"):
-            automaton.arithmetic = arithmetic
-
-    @property
-    def arithmetic(self) -> list[str]:
-        """How an automaton's cells fire and compute, level by level; empty for other networks."""
-        cells = [module for module in self.recipe.method.modules() if isinstance(module, Automaton)]
-        return [f"{type(one.firing).__name__} {one.arithmetic}".replace("torch.", "") for one in cells]
-
-    def automata(self, option: str) -> list[Automaton]:
-        found = [module for run in self.runs for module in run.method.modules() if isinstance(module, Automaton)]
-        if not found:
-            raise InputError(f"{option} is for cellular automata, and this run's network has no cells; leave it out")
-        return found
-
-
-FIRINGS = {"stochastic": Stochastic, "expected": Expected}
+        return {
+            "members": self.sampling.members,
+            "seed": self.sampling.seed,
+            "steps": self.method.steps,
+            "readout": type(self.method.readout).__name__,
+            "firing": sorted({type(one.firing).__name__ for one in cells}),
+            "precision": sorted({str(one.arithmetic).removeprefix("torch.") for one in cells}),
+            **placed,
+            "overrides": list(self.sampling.overrides),
+            **({"folds": [str(run.path) for run in self.runs]} if self.folds else {}),
+        }
 
 
 def load(path: str | Path, trust: bool = False, device: str | None = None) -> Run:
@@ -157,10 +151,26 @@ def load(path: str | Path, trust: bool = False, device: str | None = None) -> Ru
         raise InputError(f"{path} is not a run folder: it has no recipe.yaml; somite train makes one")
     if not trust:
         only_own(path / "recipe.yaml")
-    recipe = build(parse(path / "recipe.yaml"))
-    recipe.method.load_state_dict(weights(path, recipe))
+    config = parse(path / "recipe.yaml")
+    recipe = built(config)
+    with_weights(recipe.method, weights(path), f"{path / 'weights.safetensors'} and recipe.yaml")
     recipe.method.to(usable(device or ("cuda" if torch.cuda.is_available() else "cpu"))).eval()
-    return Run(path, recipe)
+    return Run(path, recipe, Sampling(recipe.task.members), dump(config))
+
+
+def built(config: Any) -> Recipe:  # noqa: ANN401 - jsonargparse's Namespace
+    """A recipe whose random start does not matter: torch's global generators stay as they are."""
+    with torch.random.fork_rng():
+        return build(config)
+
+
+def with_weights(method: Method, state: dict[str, "Tensor"], what: str) -> None:
+    """The method takes over these very tensors. Raises InputError where names or shapes differ."""
+    wanted = method.state_dict()
+    odd = sorted({*wanted} ^ {*state}) + [k for k in wanted if k in state and wanted[k].shape != state[k].shape]
+    if odd:
+        raise InputError(f"{what} do not fit: {len(odd)} entries differ, the first is {odd[0]}; both must come from the same run")
+    method.load_state_dict(state, assign=True)
 
 
 def usable(device: str) -> torch.device:
@@ -171,7 +181,7 @@ def usable(device: str) -> torch.device:
         raise InputError(f"--device {device} cannot be used here ({why}); leave --device out to take what there is") from error
 
 
-def weights(path: Path, recipe: Recipe) -> dict[str, torch.Tensor]:
+def weights(path: Path) -> dict[str, "Tensor"]:
     file = path / "weights.safetensors"
     if not file.is_file():
         raise InputError(
@@ -181,33 +191,7 @@ def weights(path: Path, recipe: Recipe) -> dict[str, torch.Tensor]:
         found = load_file(file)
     except (SafetensorError, OSError) as error:
         raise InputError(f"{file} is broken ({error}); restore it from a copy, or train again") from error
-    wanted = recipe.method.state_dict()
-    odd = sorted({*wanted} ^ {*found}) + [k for k in wanted if k in found and wanted[k].shape != found[k].shape]
-    if odd:
-        raise InputError(
-            f"{file} does not fit {path / 'recipe.yaml'}: {len(odd)} entries differ, the first is {odd[0]}; both must come from the same run"
-        )
+    bad = next((name for name, value in found.items() if not value.isfinite().all()), None)
+    if bad:
+        raise InputError(f"{file} holds NaN or infinite weights, first in {bad}; restore it from a copy, or train again")
     return found
-
-
-def as_channels(array: np.ndarray) -> np.ndarray:
-    """(h, w), (h, w, 3|4), (c, h, w) or (c, x, y, z) -> (c, *s) float32; integers scaled to [0, 1] by their type's range."""
-    if array.ndim == 2:
-        array = array[None]
-    elif array.ndim == 3 and array.shape[-1] in (3, 4) and array.shape[0] not in (1, 3):
-        array = np.moveaxis(opaque(array), -1, 0)
-    if array.ndim not in (3, 4):
-        raise InputError(f"an array of shape {array.shape} is no image; give (h, w), (h, w, 3), (c, h, w) or (c, x, y, z)")
-    scale = np.iinfo(array.dtype).max if np.issubdtype(array.dtype, np.unsignedinteger) else 1
-    array = (array / np.float32(scale)).astype(np.float32)
-    if not np.isfinite(array).all():
-        raise InputError("the array holds NaN or infinite values; replace them before predicting")
-    return array
-
-
-def opaque(array: np.ndarray) -> np.ndarray:
-    """(h, w, 3 or 4) -> (h, w, 3). Raises InputError where alpha says that colours are not what they seem."""
-    full = np.iinfo(array.dtype).max if np.issubdtype(array.dtype, np.integer) else 1
-    if (array[..., 3:] != full).any():
-        raise InputError("the array has transparent pixels, whose colour is undefined; flatten it onto a background")
-    return array[..., :3]

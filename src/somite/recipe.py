@@ -21,7 +21,7 @@ from .data.dataset import Data
 from .diffusion.methods import Method
 from .errors import InputError
 from .tasks.task import Task
-from .train.options import Training
+from .training import Training
 
 OWN = re.compile(r"somite(\.\w+)+")
 PATHS = (".data.root", ".method.init_args.timesteps.init_args.path")  # of files that hold no code
@@ -90,7 +90,7 @@ def build(config: Namespace) -> Recipe:
         while cause is not None and not isinstance(cause, InputError):
             cause = cause.__cause__
         raise cause or error from error
-    return Recipe(built.task, built.data, built.method, built.training)
+    return Recipe(built.task, built.data.needing(built.task.needs), built.method, built.training)
 
 
 def dump(config: Namespace) -> str:

@@ -5,10 +5,13 @@ each.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 BLUE, VERMILION, GREEN, ORANGE, SKY, PURPLE, INK, GREY = (
     "#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#23272f", "#8b929c",
@@ -55,3 +58,16 @@ def styled(draw: Callable[..., Any]) -> Callable[..., Any]:
             return draw(*args, **kwargs)
 
     return inside
+
+
+def canvas(height: float = 3.2) -> tuple[Figure, Axes]:
+    """One plot of a report."""
+    figure = Figure(figsize=(5, height), layout="constrained")
+    return figure, figure.subplots()
+
+
+def zoom(axes: Axes, values: Sequence[float] | np.ndarray) -> None:
+    """Room around the values, at least 0.1 in all, so that noise does not fill a plot and a constant has an axis."""
+    low, high = float(np.min(values)), float(np.max(values))
+    room = max(0.08 * (high - low), (0.1 - (high - low)) / 2, 0.01)
+    axes.set_ylim(low - room, high + room)

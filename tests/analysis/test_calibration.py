@@ -51,7 +51,7 @@ def test_rows_figure_and_the_numbers_in_them(runs, tmp_path):
 
 def test_the_temperature_lowers_the_log_score_of_the_cases_it_was_fitted_on(runs, tmp_path):
     for run in runs:
-        raw, scaled = (row for row in of_run(run, "val", [3], 0, iter) if row["region"] == "all")
+        raw, scaled = (row for row in of_run(run, "val", [3], iter, tmp_path / run.path.name) if row["region"] == "all")
         assert scaled["temperature"] != raw["temperature"] == 1
         assert scaled["nll"] <= raw["nll"] + 1e-6
 
@@ -97,14 +97,12 @@ def test_what_cannot_be_scored_is_refused_at_once(runs, tmp_path, wrong, words):
 
 
 def test_other_contents_under_the_same_names_are_other_cases(runs, tmp_path):
-    other = somite.load(runs[1].path, device="cpu")
-    other.recipe.data.move(str(write_phantoms(tmp_path / "other", 10, (32, 32), seed=5)))
+    other = runs[1].on(str(write_phantoms(tmp_path / "other", 10, (32, 32), seed=5)))
     with pytest.raises(InputError, match="same test cases"):
         analyse_calibration([runs[0], other], tmp_path / "out", progress=never)
 
 
 def test_runs_of_different_cases_are_refused(runs, tmp_path):
-    other = somite.load(runs[0].path, device="cpu")
-    other.recipe.data.move(str(write_phantoms(tmp_path / "other", 20, (32, 32))))
+    other = runs[0].on(str(write_phantoms(tmp_path / "other", 20, (32, 32))))
     with pytest.raises(InputError, match="same test cases"):
         analyse_calibration([runs[0], other], tmp_path / "out")

@@ -15,7 +15,7 @@ from somite.analysis.oracles import Pixels, Template, at_snr, entropy, informati
 from somite.data.images import write_png
 from somite.data.phantoms import write_phantoms
 from somite.data.record import read
-from somite.data.sources import find_cases
+from somite.data.sources import find
 from somite.diffusion.schedule import linear
 from somite.errors import InputError
 from somite.evaluation import read_rows
@@ -230,7 +230,7 @@ def test_volumes_give_their_fullest_slice(tmp_path):
     write_phantoms(tmp_path, 3, (16, 16, 12), channels=1)
     found = masks_of(tmp_path, 16)
     assert found.masks.shape == (3, 16, 16)
-    labels = read(find_cases(tmp_path, None)[0]).labels
+    labels = read(find(tmp_path).all[0]).labels
     assert int(found.masks[0].sum()) == int((labels > 0).sum((0, 1)).max())
 
 

@@ -7,7 +7,7 @@ import pytest
 
 import somite
 from runs import tiny
-from somite.analysis.placement import analyse_placement
+from somite.analysis.placement import analyse_placement, placed
 from somite.baselines.folds import fold_ensemble
 from somite.data.phantoms import write_phantoms
 from somite.diffusion.samplers import DDIM
@@ -30,7 +30,7 @@ def benefit(tmp_path):
 
 
 def test_rows_differences_and_plans(run, benefit, tmp_path):
-    paths = analyse_placement(somite.load(run, device="cpu"), benefit, tmp_path / "out", steps=[3, 2])
+    paths = analyse_placement(somite.load(run, device="cpu").at(members=1), benefit, tmp_path / "out", steps=[3, 2])
     rows, told = read_rows(paths["rows"]), json.loads(paths["summary"].read_text())
     cases = {row["case"] for row in rows}
     assert len(rows) == 2 * 2 * len(cases)
@@ -49,8 +49,8 @@ def test_rows_differences_and_plans(run, benefit, tmp_path):
 
 
 def test_a_placement_that_is_the_equal_one_makes_no_difference(run, benefit, tmp_path, monkeypatch):
-    opened = somite.load(run, device="cpu")
-    monkeypatch.setattr("somite.diffusion.methods.steps_by_benefit", lambda knots, schedule, steps: DDIM(steps).timesteps(len(schedule)))
+    opened = somite.load(run, device="cpu").at(members=1)
+    monkeypatch.setattr("somite.analysis.placement.steps_by_benefit", lambda knots, schedule, steps: DDIM(steps).timesteps(len(schedule)))
     paths = analyse_placement(opened, benefit, tmp_path / "out", steps=[2])
     assert {one["mean"] for one in json.loads(paths["summary"].read_text())["benefit minus equal"]} == {0}
 
@@ -63,11 +63,9 @@ def folds(run, tmp_path_factory):
 
 
 def test_all_folds_take_the_steps_that_were_placed(folds, benefit, tmp_path):
-    paths = analyse_placement(fold_ensemble(folds, device="cpu"), benefit, tmp_path / "out", steps=[3], limit=2)
+    paths = analyse_placement(fold_ensemble(folds, device="cpu").at(members=1), benefit, tmp_path / "out", steps=[3], limit=2)
     told = json.loads(paths["summary"].read_text())
-    singles = [somite.load(path, device="cpu") for path in folds]
-    for one in singles:
-        one.place(benefit, 3)
+    singles = [placed(somite.load(path, device="cpu"), benefit, 3) for path in folds]
     assert told["placed"]["3"] == [one.method.placed for one in singles]
     assert told["folds"] == [str(folds[1])]
     for row in (row for row in read_rows(paths["rows"]) if row["placement"] == "benefit"):
@@ -95,6 +93,5 @@ def test_bad_requests(run, benefit, tmp_path):
     for path, steps, words in (("flat", [2], "no benefit"), ("long", [2], "1200"), ("benefit", [2, 1001], "1 to 1000")):
         with pytest.raises(InputError, match=words):
             analyse_placement(opened, tmp_path / f"{path}.csv", tmp_path / "out", steps=steps, progress=never)
-    opened.place(benefit, 3)
     with pytest.raises(InputError, match="placed already"):
-        analyse_placement(opened, benefit, tmp_path / "out")
+        analyse_placement(placed(opened, benefit, 3), benefit, tmp_path / "out")

@@ -15,7 +15,8 @@ from somite.data.raters import raters_of
 from somite.errors import InputError
 from somite.metrics.overlap import overlap
 from somite.metrics.raters import collective_insight, diversity, ged, matched_iou
-from somite.predict.ensemble import Result
+from somite.predict.ensemble import fused
+from somite.predict.fusion import Mean
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,7 @@ def rows_of(path):
 
 
 def test_rows_are_the_measures_of_the_first_members(run, root, tmp_path):
-    paths = analyse_raters(run, tmp_path, members=(3, 1), seed=4)
+    paths = analyse_raters(run.at(seed=4), tmp_path, members=(3, 1))
     assert all(path.stat().st_size > 500 for path in paths.values())
     rows = rows_of(paths["rows"])
     cases = run.recipe.data.cases("test")
@@ -80,11 +81,10 @@ def test_means_and_intervals_by_patient(run, tmp_path):
 
 
 def test_members_who_draw_as_the_raters_do_are_perfect(run, root, tmp_path, monkeypatch):
-    def oracle(method, preprocess, record, seed, members):
-        raters = raters_of(record.case, root / "raters")[:members, None].astype(np.float32)
-        return Result(record, record.labels, raters.mean(0), raters.std(0), raters)
+    def oracle(models, record, sampling, keep=False):
+        return fused(record, raters_of(record.case, root / "raters")[: sampling.members, None].astype(np.float32), Mean(), keep)
 
-    monkeypatch.setattr(run.recipe.task, "predict", oracle)
+    monkeypatch.setattr(run.recipe.task, "answer", oracle)
     table = {
         (r["source"], r["members"], r["metric"]): float(r["mean"]) for r in rows_of(analyse_raters(run, tmp_path, members=(1, 3))["table"])
     }
@@ -107,8 +107,7 @@ def test_what_cannot_be_analysed_is_said(run, root, tmp_path):
     for wrong in ({"members": ()}, {"members": (0, 2)}, {"limit": 0}):
         with pytest.raises(InputError, match="at least 1"):
             analyse_raters(run, tmp_path / "out", **wrong)
-    other = somite.load(run.path, device="cpu")
-    other.recipe.data.move(str(write_phantoms(tmp_path / "other", 5, (32, 32))))
+    other = run.on(str(write_phantoms(tmp_path / "other", 5, (32, 32))))
     with pytest.raises(InputError, match="raters does not exist"):
         analyse_raters(other, tmp_path / "out")
     other.recipe.data.labels = [0, 255]

@@ -73,7 +73,9 @@ class Pictures:
             mask = (rng.uniform((n, 1, 16, 16), CPU) * labels).long()
             image = math.sqrt(ETA) * (2.0 * mask - 1) + rng.normal((n, 1, 16, 16), CPU)
         image -= image.mean()  # exactly grey on average
-        self.held = {Case(f"c{i}", (), None, f"g{i // 2}"): (image[i : i + 1], mask[i : i + 1].to(torch.uint8)) for i in range(n)}
+        self.held = {
+            Case(f"c{i}", (), None, f"g{i // 2}"): {"image": image[i : i + 1], "mask": mask[i : i + 1].to(torch.uint8)} for i in range(n)
+        }
 
     def loaded(self, case):
         return self.held[case]
@@ -152,7 +154,7 @@ def test_nats_are_of_the_pixel_and_not_of_its_channels():
     joint = information(u, gamma * pixel_mmse(2 * gamma, 0.5))[-1]
     assert 2 * joint == pytest.approx(math.log(2), rel=1e-3)
     data = Pictures()
-    data.held = {case: (2.0 * mask.float() - 1, mask) for case, (_, mask) in data.held.items()}
+    data.held = {case: {"image": 2.0 * one["mask"].float() - 1, "mask": one["mask"]} for case, one in data.held.items()}
     method = Diffusion(Coin(), S, {"x0": Clean()}, DDIM(5), OneHot(2), "x0").eval()
     measured = Measured(Segmentation(), data, list(data.held))
     rows = losses(method, measured, 40, 4)
@@ -312,8 +314,8 @@ def test_bad_input_is_one_sentence_with_the_mend(run, tmp_path):
     with pytest.raises(InputError, match="no cases in the split 'nope'"):
         analyse_timesteps(run, "nope", tmp_path)
     data = Pictures(3)
-    for _, mask in data.held.values():
-        mask.zero_()
+    for sample in data.held.values():
+        sample["mask"].zero_()
     with pytest.raises(InputError, match="all 3 masks of memory are empty"):
         Measured(Segmentation(), data, list(data.held))
 
@@ -381,9 +383,12 @@ def test_steps_stand_at_equal_quantiles_of_the_benefit():
 
 
 def test_the_blank_image_is_the_mean_of_each_channel():
-    held = {Case(f"c{i}", (), None, f"g{i}"): (torch.rand(1, 3, 4, 4) + i, torch.ones(1, 1, 4, 4, dtype=torch.uint8)) for i in range(3)}
+    held = {
+        Case(f"c{i}", (), None, f"g{i}"): {"image": torch.rand(1, 3, 4, 4) + i, "mask": torch.ones(1, 1, 4, 4, dtype=torch.uint8)}
+        for i in range(3)
+    }
     measured = Measured(Segmentation(), SimpleNamespace(loaded=held.__getitem__, path="memory"), list(held))
-    mean = torch.cat([image for image, _ in held.values()]).mean((0, 2, 3))
+    mean = torch.cat([sample["image"] for sample in held.values()]).mean((0, 2, 3))
     own = measured.sample(1)["image"]
     assert torch.allclose(measured.image(1, own, BLANK), mean.view(1, 3, 1, 1).expand(1, 3, 4, 4))
     assert torch.equal(measured.image(1, own, IMAGE), own)

@@ -190,7 +190,9 @@ class Held:
     def __init__(self, size=64):
         masks, cond = pictures(np.random.default_rng(1), 10, size)
         images = cond["image"] - cond["image"].mean()
-        self.held = {Case(f"c{i}", (), None, f"c{i}"): (images[i : i + 1], masks[i : i + 1].to(torch.uint8)) for i in range(10)}
+        self.held = {
+            Case(f"c{i}", (), None, f"c{i}"): {"image": images[i : i + 1], "mask": masks[i : i + 1].to(torch.uint8)} for i in range(10)
+        }
 
     def loaded(self, case):
         return self.held[case]

@@ -17,9 +17,9 @@ from somite.data.phantoms import write_phantoms
 from somite.data.record import Case
 from somite.data.split import folds
 from somite.errors import InputError
-from somite.evaluation import read_rows
+from somite.evaluation import read_rows, score
 from somite.train.module import Module
-from somite.train.options import Training
+from somite.training import Training
 
 DYNUNET = ["--method.network.channels=[4,8,8]", "--data.crop=32", "--data.preprocess.size=null", "--training.batch=2", "--training.steps=2"]
 
@@ -89,7 +89,7 @@ def test_an_ensemble_is_the_mean_of_its_runs(root, runs):
 def test_an_ensemble_is_scored_on_the_test_split(runs):
     ensemble = fold_ensemble(runs, device="cpu")
     held = ensemble.recipe.data.cases("test")
-    scored = list(ensemble.evaluate(held))
+    scored = [score(ensemble, case, ()) for case in held]
     assert [one.rows[0]["case"] for one in scored] == [case.id for case in held]
     prediction, truth = ensemble.predict(held[0]).mask, ensemble.recipe.data.read(held[0]).labels
     dice = 2 * (prediction * truth).sum() / max(prediction.sum() + truth.sum(), 1)
@@ -107,7 +107,8 @@ def test_folds_on_the_command_line(runs, root, tmp_path, capsys):
     told = json.loads((tmp_path / "scores" / "metrics.json").read_text())
     assert told["folds"] == [one, two]
     rows = read_rows(tmp_path / "scores" / "rows.csv")
-    expected = [scored.rows[0]["dice"] for scored in fold_ensemble(runs, device="cpu").evaluate(somite.load(one).recipe.data.cases("test"))]
+    ensemble = fold_ensemble(runs, device="cpu")
+    expected = [score(ensemble, case, ()).rows[0]["dice"] for case in ensemble.recipe.data.cases("test")]
     assert [float(row["dice"]) for row in rows] == pytest.approx(expected, abs=1e-5)
     assert main(["calibrate", one, "--with", two]) == 2
 
@@ -143,7 +144,7 @@ def test_runs_that_do_not_belong_together_are_refused(root, runs, tmp_path):
         fold_ensemble([])
     many = ["--method.codec=somite.diffusion.codec.OneHot", "--method.codec.classes=2", "--method.network.mask_channels=2"]
     other = tiny(root, tmp_path / "other", *DYNUNET, *many, recipe="dynunet/demo")
-    with pytest.raises(InputError, match=r"method\.codec\.channels 2 where 1"):
+    with pytest.raises(InputError, match=r"method\.codec\.maps 2 where 1"):
         fold_ensemble([runs[0], other], device="cpu")
 
 

@@ -21,12 +21,22 @@ def box(shape):
     return mask
 
 
+def both(image, mask, *how):
+    out = moved({"image": image, "mask": mask}, *how)
+    return out["image"], out["mask"]
+
+
+def pair(augment, image, mask, seed):
+    out = augment({"image": image, "mask": mask}, seed)
+    return out["image"], out["mask"]
+
+
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_image_and_mask_move_together(shape):
     mask, changed = box(shape), 0
     for seed in range(6):
         random = np.random.default_rng(seed)
-        image, out = moved(mask.float().repeat(2, *[1] * len(shape)), mask, True, True, an.thin_axis(shape), random)
+        image, out = both(mask.float().repeat(2, *[1] * len(shape)), mask, True, True, an.thin_axis(shape), random)
         assert image.shape == (2, *shape)
         assert out.shape == mask.shape
         assert out.dtype == mask.dtype
@@ -38,12 +48,12 @@ def test_image_and_mask_move_together(shape):
 
 def test_labels_keep_their_values():
     mask = box((32, 32)) * 7
-    assert {v for s in range(8) for v in NnUNetAugment()(mask.float(), mask, s)[1].unique().tolist()} == {0, 7}
+    assert {v for s in range(8) for v in pair(NnUNetAugment(), mask.float(), mask, s)[1].unique().tolist()} == {0, 7}
 
 
 def test_scaling_is_from_seven_tenths_to_fourteen():
     mask = disc((96, 96), 0.2)
-    areas = [float(moved(mask.float(), mask, False, True, None, np.random.default_rng(s))[1].sum() / mask.sum()) for s in range(60)]
+    areas = [float(both(mask.float(), mask, False, True, None, np.random.default_rng(s))[1].sum() / mask.sum()) for s in range(60)]
     low, high = 1 / 1.4**2, 1 / 0.7**2
     assert low * 0.95 < min(areas) < low * 1.4
     assert high * 0.7 < max(areas) < high * 1.05
@@ -61,7 +71,7 @@ def angle(mask):
 def test_rotation_is_by_any_angle_of_squares_and_fifteen_degrees_of_strips(shape, reach):
     mask = torch.zeros(1, *shape, dtype=torch.uint8)
     mask[0, shape[0] // 2 - 2 : shape[0] // 2 + 2, shape[1] // 2 - 12 : shape[1] // 2 + 12] = 1
-    turns = [abs(angle(moved(mask.float(), mask, True, False, None, np.random.default_rng(s))[1]) - 90) for s in range(40)]
+    turns = [abs(angle(both(mask.float(), mask, True, False, None, np.random.default_rng(s))[1]) - 90) for s in range(40)]
     assert reach * 0.8 < max(turns) <= reach + 3
 
 
@@ -75,7 +85,7 @@ def test_thin_volumes_stay_in_their_slices(thin):
     mask[(0, *place)] = 1
     assert an.thin_axis(tuple(shape)) == thin
     for seed in range(5):
-        out = moved(mask.float(), mask, True, True, thin, np.random.default_rng(seed))[1]
+        out = both(mask.float(), mask, True, True, thin, np.random.default_rng(seed))[1]
         assert set(out[0].nonzero()[:, thin].tolist()) == {2}
         assert not torch.equal(out, mask)
 
@@ -83,7 +93,7 @@ def test_thin_volumes_stay_in_their_slices(thin):
 def test_how_often_nothing_happens_is_as_the_probabilities_say():
     image, mask = torch.rand(1, 10, 10), box((10, 10))
     augment, n = NnUNetAugment(mirror=False), 1500
-    still = sum(torch.equal(augment(image, mask, seed)[0], image) for seed in range(n))
+    still = sum(torch.equal(pair(augment, image, mask, seed)[0], image) for seed in range(n))
     # blur and low resolution leave a channel alone in half of the cases
     p = 0.8 * 0.8 * 0.9 * (1 - 0.2 / 2) * 0.85 * 0.85 * (1 - 0.25 / 2) * 0.9 * 0.7
     assert abs(still - n * p) < 4.5 * np.sqrt(n * p * (1 - p))
@@ -95,12 +105,12 @@ def test_how_often_nothing_happens_is_as_the_probabilities_say():
 )
 def test_each_change_is_as_frequent_as_nnunets(name, wanted, monkeypatch):
     count, n = [], 1500
-    monkeypatch.setattr(an, "moved", lambda image, mask, *_: (image, mask))
+    monkeypatch.setattr(an, "moved", lambda maps, *_: maps)
     for change in ("blurred", "brightened", "contrasted", "coarsened", "inverted_gamma", "plain_gamma"):
         keep = (lambda x, *_: (count.append(1), x)[1]) if change == name else (lambda x, *_: x)
         monkeypatch.setattr(an, change, keep)
     for seed in range(n):
-        NnUNetAugment()(torch.zeros(1, 4, 4), torch.zeros(1, 4, 4), seed)
+        pair(NnUNetAugment(), torch.zeros(1, 4, 4), torch.zeros(1, 4, 4), seed)
     assert abs(len(count) - n * wanted) < 4.5 * np.sqrt(n * wanted * (1 - wanted))
 
 
@@ -111,11 +121,11 @@ def test_mirroring_is_of_every_axis_half_of_the_time(shape, monkeypatch):
 
     for change in ("blurred", "brightened", "contrasted", "coarsened", "inverted_gamma", "plain_gamma"):
         monkeypatch.setattr(an, change, still)
-    monkeypatch.setattr(an, "moved", lambda image, mask, *_: (image, mask))
+    monkeypatch.setattr(an, "moved", lambda maps, *_: maps)
     mask = torch.arange(int(np.prod(shape))).view(1, *shape)
     met = {}
     for seed in range(240):
-        out = NnUNetAugment()(mask.float(), mask, seed)[1]
+        out = pair(NnUNetAugment(), mask.float(), mask, seed)[1]
         met[tuple(out.flatten().tolist())] = met.get(tuple(out.flatten().tolist()), 0) + 1
     sets = [[a + 1 for a in range(len(shape)) if bits >> a & 1] for bits in range(2 ** len(shape))]
     assert set(met) == {tuple(mask.flip(axes).flatten().tolist()) for axes in sets}
@@ -165,11 +175,11 @@ def test_blur_and_low_resolution_smooth_half_of_the_channels():
 def test_a_function_of_the_seed_alone(shape):
     image, mask = torch.randn(3, *shape), box(shape)
     before = image.clone(), mask.clone()
-    first = [NnUNetAugment()(image, mask, seed) for seed in range(12)]
+    first = [pair(NnUNetAugment(), image, mask, seed) for seed in range(12)]
     torch.manual_seed(99)
     np.random.seed(99)
     state, numbers = torch.get_rng_state(), np.random.get_state()[1].copy()
-    again = [NnUNetAugment()(image, mask, seed) for seed in range(12)]
+    again = [pair(NnUNetAugment(), image, mask, seed) for seed in range(12)]
     assert torch.equal(torch.get_rng_state(), state)
     assert np.array_equal(np.random.get_state()[1], numbers)
     assert all(torch.equal(a, b) for x, y in zip(first, again, strict=True) for a, b in zip(x, y, strict=True))
@@ -182,6 +192,6 @@ def test_a_function_of_the_seed_alone(shape):
 def test_a_rate_of_zero_changes_nothing():
     image, mask = torch.randn(2, 12, 14), box((12, 14))
     for seed in range(20):
-        out = NnUNetAugment(rate=0.0)(image, mask, seed)
+        out = pair(NnUNetAugment(rate=0.0), image, mask, seed)
         assert torch.equal(out[0], image)
         assert torch.equal(out[1], mask)

@@ -44,16 +44,16 @@ def test_a_draw_is_a_function_of_index_and_seed(images, order):
 def test_drawing_leaves_what_is_cached_alone(images):
     data = Data(str(images), augment=Augment(brightness=0.5, contrast=0.5, noise=0.2, rate=1.0))
     case = data.cases("train")[0]
-    before = [part.clone() for part in data.loaded(case)]
+    before = {name: part.clone() for name, part in data.loaded(case).items()}
     for seed in range(5):
         data.draw(0, seed)
-    assert all(torch.equal(a, b) for a, b in zip(data.loaded(case), before, strict=True))
-    assert data.loaded(case)[0] is data.loaded(case)[0]
+    assert same(data.loaded(case), before)
+    assert data.loaded(case)["image"] is data.loaded(case)["image"]
 
 
 def test_a_crop_is_a_window_of_image_and_mask(images):
     data = Data(str(images), crop=[20, 16])
-    image, mask = data.loaded(data.cases("train")[0])
+    image, mask = data.loaded(data.cases("train")[0]).values()
     corners = set()
     for seed in range(60):
         drawn = data.draw(0, seed)
@@ -124,7 +124,7 @@ def test_volumes_for_a_3d_network_are_cut_to_cubes(volumes):
 def test_small_images_are_mirrored_to_the_crop_together_with_their_masks(images, volumes, dims):
     root, crop, channels = (images, [100, 60], 3) if dims == 2 else (volumes, [40, 20, 21], 1)
     data = Data(str(root), Preprocess(channels=channels, dims=dims), crop=crop)
-    image, mask = (part[0] for part in data.loaded(data.cases("train")[0]))
+    image, mask = (part[0] for part in data.loaded(data.cases("train")[0]).values())
     drawn = data.draw(0, 3)
     pad = [(0, 0), *((0, max(want - have, 0)) for have, want in zip(image.shape[1:], crop, strict=True))]
     assert np.array_equal(drawn["image"], np.pad(image.numpy(), pad, "reflect"))
@@ -171,7 +171,7 @@ def test_data_that_take_the_place_of_others_are_not_divided_into_their_folds(tmp
     assert len(data.cases("val")) >= 2
     other = write_phantoms(tmp_path / "other", 5, (8, 8))  # too few for five folds
     (other / "splits.json").write_text('{"train": ["case000", "case002"], "val": ["case004"], "test": ["case003", "case001"]}')
-    data.move(str(other))
+    data = data.moved(str(other))
     assert [case.id for case in data.cases("test")] == ["case001", "case003"]
 
 
@@ -200,9 +200,9 @@ def test_a_fold_that_trains_on_a_test_case_is_refused(tmp_path):
 
 def test_other_data_of_the_same_names_are_not_taken_from_the_cache(images, tmp_path):
     data = Data(str(images))
-    before = data.loaded(data.cases("train")[0])[0]
-    data.move(str(write_phantoms(tmp_path, 10, (40, 48), seed=1)))
-    assert not torch.equal(data.loaded(data.cases("train")[0])[0], before)
+    before = data.loaded(data.cases("train")[0])["image"]
+    data = data.moved(str(write_phantoms(tmp_path, 10, (40, 48), seed=1)))
+    assert not torch.equal(data.loaded(data.cases("train")[0])["image"], before)
 
 
 def test_the_cache_holds_no_more_than_it_may(images):

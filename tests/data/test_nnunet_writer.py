@@ -12,7 +12,7 @@ from somite.data.images import write_png
 from somite.data.nnunet_writer import write_raw
 from somite.data.phantoms import write_phantoms
 from somite.data.record import Case, read
-from somite.data.sources import find_cases, find_splits
+from somite.data.sources import find
 from somite.errors import InputError
 
 SPLITS = ("train", "val", "test")
@@ -25,8 +25,8 @@ def splits(root, **options):
 
 def same(root, out, labels=None, again=None, mask_threshold=None):
     """Every record of both, compared; returns how many."""
-    theirs = {case.id: case for case in find_cases(out, None)}
-    ours = find_cases(root, None)
+    theirs = {case.id: case for case in find(out).all}
+    ours = find(root).all
     assert sorted(theirs) == [case.id for case in ours]
     for case in ours:
         a, b = read(case, labels, mask_threshold), read(theirs[case.id], again)
@@ -46,7 +46,7 @@ def test_records_come_back_bit_for_bit(tmp_path, size, channels):
     root = write_phantoms(tmp_path / "data", 14, size, channels)
     out = write_raw(splits(root), tmp_path / "raw")
     assert same(root, out) == 14
-    before, after = find_splits(root), find_splits(out)
+    before, after = splits(root), splits(out)
     assert [c.id for c in after["test"]] == [c.id for c in before["test"]]
     assert sorted(c.id for n in SPLITS[:2] for c in after[n]) == sorted(c.id for n in SPLITS[:2] for c in before[n])
     ending = ".png" if len(size) == 2 else ".nii.gz"
@@ -122,4 +122,4 @@ def test_what_cannot_be_written_is_refused(tmp_path):
         write_raw({**found, "test": [odd]}, tmp_path / "d")
     colour = write_phantoms(tmp_path / "colour", 14, (16, 16), 3)
     with pytest.raises(InputError, match="all cases alike"):
-        write_raw({**found, "test": find_cases(colour, "test")}, tmp_path / "e")
+        write_raw({**found, "test": find(colour).split("test")}, tmp_path / "e")

@@ -10,7 +10,13 @@ from scipy.ndimage import label
 from somite.data.digest import digest, summary
 from somite.data.phantoms import phantom, write_phantoms
 from somite.data.record import read
-from somite.data.sources import find_cases, find_splits
+from somite.data.sources import find
+
+
+def splits(root):
+    """The splits that the data bring."""
+    found = find(root)
+    return {name: found.split(name) for name in found.splits}
 
 
 @pytest.mark.parametrize("size", [(64, 64), (33, 70), (24, 24, 20)])
@@ -61,10 +67,10 @@ def test_wrong_sizes(tmp_path):
 @pytest.mark.parametrize("n", [3, 10])
 def test_a_folder_of_phantoms_is_a_data_set(tmp_path, size, classes, n):
     root = write_phantoms(tmp_path, n, size, classes=classes)
-    cases = find_cases(root, None)
+    cases = find(root).all
     assert len(cases) == n
-    assert all(find_splits(root).values())
-    groups = [{case.group for case in found} for found in find_splits(root).values()]
+    assert all(splits(root).values())
+    groups = [{case.group for case in found} for found in splits(root).values()]
     assert all(not a & b for a, b in pairwise([*groups, groups[0]]))
     for index, case in enumerate(cases):
         record = read(case, None if classes == 1 else [0, 1, 2])
@@ -75,7 +81,7 @@ def test_a_folder_of_phantoms_is_a_data_set(tmp_path, size, classes, n):
 
 
 def test_digest(tmp_path):
-    a, b = (find_cases(write_phantoms(tmp_path / name, 6, (16, 16)), None) for name in "ab")
+    a, b = (find(write_phantoms(tmp_path / name, 6, (16, 16))).all for name in "ab")
     assert len(digest(a)) == 64
     assert digest(a) == digest(b[::-1])
     assert digest(a) != digest(a[1:])

@@ -144,6 +144,6 @@ def test_without_raters_nothing_changes_and_evaluation_reads_masks(root):
     mask = read_labels(case.mask) > 0
     assert np.array_equal(plain.draw(0, 5)["mask"][0], mask)
     several.draw(0, 5)
-    assert np.array_equal(several.loaded(case)[1][0, 0], mask)  # what validation and the analyses see
+    assert np.array_equal(several.loaded(case)["mask"][0, 0], mask)  # what validation and the analyses see
     with pytest.raises(InputError, match="leave one of them out"):
         Data(str(root), labels=[0, 1], raters=True)

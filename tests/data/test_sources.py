@@ -7,8 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from somite.data.sources import NUCLEI, find_cases, find_inputs, find_splits
+from somite.data.dataset import Data
+from somite.data.sources import NUCLEI, find, find_inputs
 from somite.errors import InputError
+
+
+def splits(root):
+    """The splits that the data bring."""
+    found = find(root)
+    return {name: found.split(name) for name in found.splits}
 
 
 def put(*paths: Path) -> None:
@@ -32,12 +39,12 @@ def names(cases) -> list[str]:
 
 
 def in_splits(root: Path) -> dict[str, list[str]]:
-    return {name: names(cases) for name, cases in find_splits(root).items()}
+    return {name: names(cases) for name, cases in splits(root).items()}
 
 
-def refused(root, *words, split=None, find=find_cases) -> None:
+def refused(root, *words, split=None, find=find) -> None:
     with pytest.raises(InputError) as error:
-        find(root, split) if find is find_cases else find(root)
+        Data(str(root)).cases(split) if split else find(root)
     assert "\n" not in str(error.value)
     for word in words:
         assert word in str(error.value)
@@ -47,18 +54,18 @@ def test_folder_matches_by_stem(tmp_path):
     put(*(tmp_path / "images" / name for name in ("a.JPG", "b.png", "c.d.nii.gz", "e_mask.png")))
     put(*(tmp_path / "masks" / name for name in ("a.png", "b.tif", "c.d.nii", "e_mask.png")))
     put(tmp_path / "images/.DS_Store.png", tmp_path / "images/Thumbs.db")
-    cases = find_cases(tmp_path, None)
+    cases = find(tmp_path).all
     assert names(cases) == ["a", "b", "c.d", "e_mask"]
     assert cases[2].mask == tmp_path / "masks/c.d.nii"
     assert cases[2].images == (tmp_path / "images/c.d.nii.gz",)
     assert [case.group for case in cases] == names(cases)
-    assert find_splits(tmp_path) == {}
+    assert splits(tmp_path) == {}
 
 
 @pytest.mark.parametrize("ending", ["_mask", "-mask", "_segmentation", "_Segmentation", "_lesion"])
 def test_masks_with_an_ending(tmp_path, ending):
     put(tmp_path / "images/a.png", tmp_path / f"masks/a{ending}.png")
-    assert find_cases(tmp_path, None)[0].mask == tmp_path / f"masks/a{ending}.png"
+    assert find(tmp_path).all[0].mask == tmp_path / f"masks/a{ending}.png"
     put(tmp_path / "masks/a.png")
     refused(tmp_path, "both masks of a")
 
@@ -66,8 +73,8 @@ def test_masks_with_an_ending(tmp_path, ending):
 def test_side_by_side(tmp_path):
     put(tmp_path / "a.png", tmp_path / "a_mask.png", tmp_path / "b.jpg", tmp_path / "b_mask.png")
     say(tmp_path / "splits.json", {"train": ["a"], "test": ["b"]})
-    assert names(find_cases(tmp_path, None)) == ["a", "b"]
-    assert find_cases(tmp_path, "test")[0].mask == tmp_path / "b_mask.png"
+    assert names(find(tmp_path).all) == ["a", "b"]
+    assert find(tmp_path).split("test")[0].mask == tmp_path / "b_mask.png"
     put(tmp_path / "c_mask.png")
     refused(tmp_path, "c_mask.png", "mask without an image")
     put(tmp_path / "c.png", tmp_path / "d.png")
@@ -79,18 +86,18 @@ def test_splits_and_groups(tmp_path):
     splits = {"train": ["b", "a"], "val": [], "test": ["c"]}
     say(tmp_path / "splits.json", {**splits, "note": "n", "excluded": {"x": "blurred"}})
     say(tmp_path / "groups.csv", "id,group\na,p1\nb,p1\nc,p2\nx,p3\n")
-    assert names(find_cases(tmp_path, "train")) == ["a", "b"]
-    assert names(find_cases(tmp_path, None)) == ["a", "b", "c"]
-    assert [case.group for case in find_cases(tmp_path, None)] == ["p1", "p1", "p2"]
+    assert names(find(tmp_path).split("train")) == ["a", "b"]
+    assert names(find(tmp_path).all) == ["a", "b", "c"]
+    assert [case.group for case in find(tmp_path).all] == ["p1", "p1", "p2"]
     assert in_splits(tmp_path) == {"train": ["a", "b"], "val": [], "test": ["c"]}
-    refused(tmp_path, "'dev'", "train, val, test", split="dev")
+    refused(tmp_path, "'dev'", "train (2), val (0), test (1)", split="dev")
 
 
 def test_excluded_cases_may_be_incomplete(tmp_path):
     folder(tmp_path)
     put(tmp_path / "images/x.png", tmp_path / "masks/y_mask.png")
     say(tmp_path / "splits.json", {"train": ["a"], "excluded": {"x": "no mask", "y": "no image"}})
-    assert names(find_cases(tmp_path, None)) == ["a", "b", "c"]
+    assert names(find(tmp_path).all) == ["a", "b", "c"]
 
 
 def test_what_is_missing(tmp_path):
@@ -104,7 +111,6 @@ def test_what_is_missing(tmp_path):
     (tmp_path / "masks").mkdir()
     refused(tmp_path, "has no images", "DICOM")
     folder(tmp_path)
-    refused(tmp_path, "no split called 'train'", "none", split="train")
     put(tmp_path / "images/d.png", tmp_path / "images/e.png")
     refused(tmp_path, "d.png", "image without a mask", "1 more")
     put(tmp_path / "masks/d.png", tmp_path / "masks/e.png", tmp_path / "masks/f.png")
@@ -153,8 +159,8 @@ def test_a_table_gives_all_its_cases_a_split_or_none(tmp_path):
     say(tmp_path / "t.csv", "\n".join(["image,mask,split", *lines]))
     refused(tmp_path / "t.csv", "t.csv, line 3,", "no split", "for all rows")
     say(tmp_path / "t.csv", "\n".join(["image,mask,split", *lines]).replace("test", ""))
-    assert names(find_cases(tmp_path / "t.csv", None)) == ["a", "b", "c"]
-    assert find_splits(tmp_path / "t.csv") == {}
+    assert names(find(tmp_path / "t.csv").all) == ["a", "b", "c"]
+    assert splits(tmp_path / "t.csv") == {}
 
 
 @pytest.mark.parametrize(
@@ -177,15 +183,14 @@ def test_table(tmp_path):
     table = tmp_path / "pairs.csv"
     rows = ["image, mask, id, group, split", "x/1.png, y/1.png, one, p, train", "x/2_a.png;x/2_b.png,y/2.png,two,,test"]
     table.write_text("\n".join(rows) + "\n", "utf-8-sig")
-    cases = find_cases(table, None)
+    cases = find(table).all
     assert names(cases) == ["one", "two"]
     assert [case.group for case in cases] == ["p", "two"]
     assert cases[1].images == (tmp_path / "x/2_a.png", tmp_path / "x/2_b.png")
-    assert names(find_cases(table, "test")) == ["two"]
-    refused(table, "'val'", "train, test", split="val")
+    assert names(find(table).split("test")) == ["two"]
     say(table, f"image,mask\n{tmp_path / 'x/1.png'},y/1.png\n")
-    assert names(find_cases(table, None)) == ["1"]
-    assert find_splits(table) == {}
+    assert names(find(table).all) == ["1"]
+    assert splits(table) == {}
 
 
 @pytest.mark.parametrize(
@@ -223,12 +228,12 @@ def nnunet(root: Path, ids: str = "abc", channels: int = 2) -> Path:
 
 def test_nnunet(tmp_path):
     nnunet(tmp_path)
-    case = find_cases(tmp_path, None)[0]
+    case = find(tmp_path).all[0]
     assert case.images == (tmp_path / "imagesTr/a_0000.nii.gz", tmp_path / "imagesTr/a_0001.nii.gz")
     assert case.mask == tmp_path / "labelsTr/a.nii.gz"
-    assert find_splits(tmp_path) == {}
+    assert splits(tmp_path) == {}
     put(tmp_path / "imagesTs/t_0000.nii.gz", tmp_path / "imagesTs/t_0001.nii.gz")
-    assert find_splits(tmp_path) == {}  # without labels they are for prediction
+    assert splits(tmp_path) == {}  # without labels they are for prediction
     put(tmp_path / "labelsTs/t.nii.gz")
     assert in_splits(tmp_path) == {"train": ["a", "b", "c"], "test": ["t"]}
     say(tmp_path / "splits_final.json", [{"train": ["a", "b"], "val": ["c"]}, {"train": ["c"], "val": ["a"]}])
@@ -242,14 +247,14 @@ def test_nnunet(tmp_path):
 def test_nnunet_in_pngs(tmp_path):
     put(tmp_path / "imagesTr/a_0000.png", tmp_path / "labelsTr/a.png")
     say(tmp_path / "dataset.json", {"channel_names": {"0": "rgb"}, "file_ending": ".png"})
-    assert find_cases(tmp_path, None)[0].mask == tmp_path / "labelsTr/a.png"
+    assert find(tmp_path).all[0].mask == tmp_path / "labelsTr/a.png"
 
 
 def test_decathlon(tmp_path):
     put(*(tmp_path / f"{part}/hippocampus_{i:04d}.nii.gz" for part in ("imagesTr", "labelsTr") for i in (1, 2)))
     put(tmp_path / "imagesTr/._hippocampus_0001.nii.gz")
     say(tmp_path / "dataset.json", {"modality": {"0": "T1", "1": "T2"}})
-    assert names(find_cases(tmp_path, None)) == ["hippocampus_0001", "hippocampus_0002"]
+    assert names(find(tmp_path).all) == ["hippocampus_0001", "hippocampus_0002"]
 
 
 def test_broken_nnunet(tmp_path):
@@ -304,10 +309,10 @@ def test_inputs_of_several_channels(tmp_path):
 
 
 def test_the_bundled_nuclei():
-    splits = find_splits(NUCLEI)
-    assert {name: len(cases) for name, cases in splits.items()} == {"train": 84, "val": 12, "test": 24}
-    assert len(find_cases(NUCLEI, None)) == 120
-    for case in find_cases(NUCLEI, None):
+    parts = splits(NUCLEI)
+    assert {name: len(cases) for name, cases in parts.items()} == {"train": 84, "val": 12, "test": 24}
+    assert len(find(NUCLEI).all) == 120
+    for case in find(NUCLEI).all:
         with Image.open(case.images[0]) as image, Image.open(case.mask) as mask:
             assert image.size == mask.size
             assert max(image.size) <= 256

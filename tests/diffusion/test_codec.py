@@ -18,7 +18,7 @@ def binary(*space):
 def test_binary_round_trip(codec, space):
     mask = binary(*space)
     assert codec.shape(tuple(mask.shape)) == tuple(codec.encode(mask).shape) == tuple(mask.shape)
-    assert torch.equal((codec.decode(codec.encode(mask)) > 0.5).long(), mask)
+    assert torch.equal((codec.decode(codec.encode(mask), mask.shape) > 0.5).long(), mask)
     assert torch.equal(codec.probabilities(mask), mask.float())
 
 
@@ -30,7 +30,7 @@ def test_one_hot_against_torch(classes, space):
     assert torch.equal(codec.probabilities(labels), reference)
     assert torch.equal(codec.encode(labels), torch.where(reference > 0, 1.0, -1.0))
     assert codec.shape(tuple(labels.shape)) == (3, classes, *space)
-    torch.testing.assert_close(codec.decode(codec.encode(labels)), reference, rtol=0, atol=1e-5)
+    torch.testing.assert_close(codec.decode(codec.encode(labels), labels.shape), reference, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(("codec", "low", "high"), [(Signed(), -1, 1), (Signed(0.5), -0.5, 0.5), (Unit(), 0, 1), (Logits(), -1, 1)])
@@ -41,26 +41,26 @@ def test_where_the_codes_lie(codec, low, high):
 @pytest.mark.parametrize("codec", BINARY)
 def test_logits_decode_to_their_sigmoid(codec):
     logits = torch.linspace(-8, 8, 33).view(1, 1, -1)
-    torch.testing.assert_close(codec.decode(codec.from_logits(logits)), logits.sigmoid(), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(codec.decode(codec.from_logits(logits), logits.shape), logits.sigmoid(), rtol=1e-5, atol=1e-6)
 
 
 def test_logits_of_classes_decode_to_their_softmax():
     logits = 3 * torch.randn(2, 4, 6, 6)
-    torch.testing.assert_close(OneHot(4).decode(OneHot(4).from_logits(logits)), logits.softmax(1), rtol=1e-4, atol=5e-6)
+    torch.testing.assert_close(OneHot(4).decode(OneHot(4).from_logits(logits), (2, 1, 6, 6)), logits.softmax(1), rtol=1e-4, atol=5e-6)
 
 
 def test_confidence_is_the_probability_of_a_code():
     for confidence in (0.9, 0.99):
-        ends = Logits(confidence).decode(torch.tensor([-1.0, 1.0]))
+        ends = Logits(confidence).decode(torch.tensor([-1.0, 1.0]), (2,))
         assert ends.tolist() == pytest.approx([1 - confidence, confidence], abs=1e-6)
-    assert 0.99 < Logits().decode(torch.tensor(1.5)) < 1  # not clamped
+    assert 0.99 < Logits().decode(torch.tensor(1.5), ()) < 1  # not clamped
     assert Logits().from_logits(torch.tensor(math.log(99.0))) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("codec", [*BINARY, OneHot(3)])
 def test_anything_decodes_to_probabilities(codec):
     z = torch.cat([4 * torch.randn(2, codec.channels, 8, 8), torch.full((1, codec.channels, 8, 8), -1.0)])
-    p = codec.decode(z)
+    p = codec.decode(z, (3, 1, 8, 8))
     assert p.shape == z.shape
     assert 0 <= p.min() <= p.max() <= 1
     if codec.channels > 1:

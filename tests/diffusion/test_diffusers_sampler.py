@@ -40,7 +40,7 @@ def wavy(schedule):
 
 
 def end(sampler, schedule, x, denoise=gaussian):
-    *_, last = sampler.trajectory(denoise(schedule), schedule, x)
+    *_, last = sampler.trajectory(denoise(schedule), schedule, x, 1.0)
     return last.x
 
 
@@ -101,7 +101,7 @@ def test_first_order_solvers_carry_noise_to_a_gaussian(name, steps, tolerance, s
 @pytest.mark.parametrize("steps", [1, 3, 8])
 def test_all_walk_from_the_last_timestep_and_end_near_the_last_estimate(name, zero_snr, steps):
     schedule = linear(zero_snr=zero_snr)
-    walk = list(Diffusers(name, steps).trajectory(wavy(schedule), schedule, torch.randn(3, 1, 8, 8)))
+    walk = list(Diffusers(name, steps).trajectory(wavy(schedule), schedule, torch.randn(3, 1, 8, 8), 1.0))
     assert walk[0].t == 999
     assert walk[-1].t == -1
     assert all(a.t >= b.t for a, b in pairwise(walk))

@@ -46,7 +46,7 @@ def gaussian(schedule):
 
 
 def end(sampler, schedule, x, denoise=None):
-    *_, last = sampler.trajectory(denoise or denoiser(schedule), schedule, x)
+    *_, last = sampler.trajectory(denoise or denoiser(schedule), schedule, x, 1.0)
     return last.x
 
 
@@ -104,10 +104,9 @@ def test_placed_timesteps_are_walked_as_diffusers_walks_them():
     torch.manual_seed(1)
     for t in reference.timesteps:
         y = reference.step(noise(y, int(t)), t, y).prev_sample
-    sampler = Ancestral(50)
-    sampler.place(at)
+    sampler = Ancestral(5, placed=at)
     torch.manual_seed(1)
-    found = list(sampler.trajectory(denoiser(linear()), linear(), x))
+    found = list(sampler.trajectory(denoiser(linear()), linear(), x, 1.0))
     assert [step.t for step in found] == [*at, -1]
     torch.testing.assert_close(found[-1].x, y, rtol=1e-7, atol=1e-7)
 
@@ -115,12 +114,11 @@ def test_placed_timesteps_are_walked_as_diffusers_walks_them():
 @pytest.mark.parametrize("at", [[999, 5, 5], [999, 5, 7], [999, -1], []])
 def test_timesteps_that_do_not_decrease_are_not_placed(at):
     with pytest.raises(InputError, match="decreasing timesteps"):
-        DDIM().place(at)
+        DDIM(3, placed=at)
 
 
 def test_placed_timesteps_start_at_the_end_of_the_schedule():
-    sampler = DDIM()
-    sampler.place([998, 5])
+    sampler = DDIM(2, placed=[998, 5])
     with pytest.raises(InputError, match="T-1 = 999"):
         list(sampler.trajectory(denoiser(linear()), linear(), torch.randn(1, 1, 4, 4)))
 
@@ -172,7 +170,7 @@ def test_one_step_is_taken_from_the_last_timestep_and_ends_at_the_clean_estimate
         asked.append(t.tolist())
         return denoiser(schedule)(x, t, state)
 
-    first, last = sampler.trajectory(denoise, schedule, torch.randn(3, 1, 4, 4, dtype=torch.float64))
+    first, last = sampler.trajectory(denoise, schedule, torch.randn(3, 1, 4, 4, dtype=torch.float64), 1.0)
     assert asked == [[len(schedule) - 1] * 3]
     assert (first.t, last.t) == (len(schedule) - 1, -1)
     torch.testing.assert_close(last.x, first.pred.x0, rtol=1e-9, atol=1e-9)

@@ -16,7 +16,7 @@ from somite.diffusion.samplers import DDIM, Ancestral
 from somite.diffusion.schedule import linear
 from somite.diffusion.terms import DiceCE
 from somite.networks.medsegdiffnca import MedSegDiffNCA
-from somite.predict.ensemble import predict
+from somite.predict.ensemble import Model, answer
 from somite.predict.fusion import Mean, MeanSquared, decide
 
 
@@ -31,6 +31,12 @@ def method(image_channels=3, classes=1, dims=2, steps=1, ancestral=False, dropou
     codec = Signed() if classes == 1 else OneHot(classes)
     sampler = Ancestral(steps) if ancestral else DDIM(steps)
     return Diffusion(network, linear(100), {"mask": DiceCE()}, sampler, codec, "logits").eval()
+
+
+def predict(method, preprocess, record, members, fusion, seed=0, batch=10):
+    image = preprocess.image(record)
+    model = Model(method, preprocess, {"image": image}, (len(image), 1, *image.shape[2:]))
+    return answer([model], record, members, fusion, seed, batch, keep=True)
 
 
 def record(*size, channels=3, classes=1, name="case"):
@@ -71,6 +77,7 @@ def test_another_case_has_another_stream_and_torchs_generator_stays():
 def test_a_result_is_made_of_its_members():
     result = predict(method(), Preprocess(size=16), record(20, 24), 5, MeanSquared())
     members = result.members.astype(np.float64)
+    assert result.count == 5
     assert np.allclose(result.probability, members.mean(0) ** 2, atol=1e-6)
     assert np.allclose(result.spread, np.sqrt(((members - members.mean(0)) ** 2).mean(0)), atol=1e-6)
     assert np.array_equal(result.mask, decide(result.probability))

@@ -9,14 +9,15 @@ from html.parser import HTMLParser
 import pytest
 
 import somite
+from somite import wording
 from somite.data.phantoms import write_phantoms
 from somite.errors import InputError
 from somite.evaluation import evaluate
-from somite.files import read_json
 from somite.recipe import parse, path_of
 from somite.report import words
 from somite.report.card import write_card
 from somite.report.cases import chosen
+from somite.report.findings import evaluation
 from somite.report.html import write_report
 from somite.train.run import train
 
@@ -121,22 +122,22 @@ def test_every_image_has_an_alternative_text(page):
 
 
 def test_the_sentence_says_whose_answer_it_is(run):
-    summary = read_json(run.path / "metrics.json")
-    assert "reverse step, the mean" in words.sentence({**summary, "steps": 1}, 3)
+    found = evaluation(run.path, run.path)
+    summary, view = found.summary, run.recipe.task.view(found)
+    assert "reverse step, the mean" in words.sentence({**summary, "steps": 1}, view, 3)
     told = {**summary, "readout": "Auxiliary", "timesteps": [999, 500], "steps": 2, "folds": ["a", "b"]}
-    assert "2 reverse steps placed by the benefit of the image of each of 2 folds, by the auxiliary map alone, the" in words.sentence(
-        told, 3
-    )
+    expected = "2 reverse steps placed by the benefit of the image of each of 2 folds, by the auxiliary map alone, the"
+    assert expected in words.sentence(told, view, 3)
 
 
 def test_numbers_are_those_of_the_summary(run, page):
     summary = json.loads((run.path / "metrics.json").read_text())
-    for line in words.lines(summary):
+    for line in words.lines(run.recipe.task.view(evaluation(run.path, run.path))):
         assert f"{line.name} {line.mean} {line.interval}" in page.text
     for name, found in summary["metrics"].items():
-        assert words.number(found["mean"]) in page.text, name
+        assert wording.number(found["mean"]) in page.text, name
     assert summary["data"]["digest"] in page.text
-    assert words.number(summary["selective"]["aurc"]) in page.text
+    assert wording.number(summary["selective"]["aurc"]) in page.text
     assert summary["empty_rule"].removeprefix("Empty masks: i") in page.text
 
 
@@ -207,7 +208,7 @@ def test_sections_without_data_are_left_out(run):
 
 
 def test_a_single_member_has_no_spread_to_show(run):
-    run.recipe.task.members = 1
+    run = run.at(members=1)
     evaluate(run, "test", run.path / "one")
     page = Page(write_report(run, run.path / "one"))
     assert "with 1 member and" in page.text
@@ -246,7 +247,7 @@ def test_volumes_show_the_slice_with_most_truth(tmp_path):
 def test_card_says_what_how_and_how_well(run):
     text = write_card(run).read_text()
     summary = json.loads((run.path / "metrics.json").read_text())
-    assert words.number(summary["metrics"]["dice"]["mean"]) in text
+    assert wording.number(summary["metrics"]["dice"]["mean"]) in text
     assert "somite predict run IMAGE" in text
     assert "Research use only" in text
     assert "Mittal et al. 2025" in text
@@ -265,12 +266,12 @@ def test_card_of_weights_that_were_imported(run):
 
 @pytest.mark.parametrize(("n", "sizes"), [(1, [1]), (2, [1, 1]), (3, [1, 1, 1]), (8, [2, 2, 2]), (24, [3, 3, 3])])
 def test_no_case_is_shown_twice(n, sizes):
-    groups = list(chosen([str(i) for i in range(n)]).values())
+    groups = list(chosen([str(i) for i in range(n)], "Dice").values())
     assert [len(group) for group in groups] == sizes
     assert len({id for group in groups for id in group}) == sum(sizes)
 
 
 def test_numbers_for_people():
-    assert [words.number(x) for x in (None, 0.0, 1e-5, 0.8364, 12.345, 345.6)] == ["-", "0.000", "1.0e-05", "0.836", "12.3", "346"]
-    assert words.interval({"mean": 12.1, "low": 5.326, "high": 22.0}) == "5.3 to 22.0"
-    assert [words.count(n, "case") for n in (1, 1200)] == ["1 case", "1,200 cases"]
+    assert [wording.number(x) for x in (None, 0.0, 1e-5, 0.8364, 12.345, 345.6)] == ["-", "0.000", "1.0e-05", "0.836", "12.3", "346"]
+    assert wording.interval({"mean": 12.1, "low": 5.326, "high": 22.0}) == "5.3 to 22.0"
+    assert [wording.count(n, "case") for n in (1, 1200)] == ["1 case", "1,200 cases"]

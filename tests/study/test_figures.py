@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from somite.study.figures import fair_trial
+from somite.study.figures import forests
 
 CELLS = [("EnsemDiff", "diffusion", 1), ("EnsemDiff", "diffusion", 5), ("EnsemDiff", "feed-forward", 1), ("SegFormer", "feed-forward", 1)]
 
@@ -28,7 +28,7 @@ def points(axes):
 @pytest.mark.parametrize("cases", [1, 6])
 def test_each_cell_stands_at_the_mean_of_its_largest_raw_ensemble(cases):
     given = rows(cases)
-    made = fair_trial(given, [])
+    made = forests(given, [], ("network", "method"))
     dice, ece = made.axes
     means = [
         np.mean([r["dice"] for r in given if (r["network"], r["method"], r["members"], r["scaling"]) == (n, m, k, "raw")])
@@ -40,7 +40,7 @@ def test_each_cell_stands_at_the_mean_of_its_largest_raw_ensemble(cases):
 
 
 def test_the_loss_is_a_mean_over_cases():
-    *_, loss = fair_trial(rows(3), curves()).axes
+    *_, loss = forests(rows(3), curves(), ("network", "method")).axes
     (line,) = loss.lines
     assert line.get_xdata().tolist() == [0, 10, 999]
     assert line.get_ydata().tolist() == [1, 11, 1000]

@@ -19,14 +19,31 @@ from somite.data.phantoms import write_phantoms
 from somite.errors import InputError
 from somite.evaluation import read_rows
 from somite.recipe import build, parse
-from somite.study import fair_trial_study
+from somite.studies.fair_trial import BUDGETS, STUDY, at_equal_cost, by_velocity
+from somite.studies.fair_trial import of_paper as claims
 from somite.study import jobs as jobs_module
+from somite.study import verdict
 from somite.study.engines import Pool, Ray, Submitit
-from somite.study.fair_trial import BUDGETS, jobs
 from somite.study.jobs import ROWS, collected, work
-from somite.study.verdict import at_equal_cost, by_velocity, claims, mean, picked, seed_spread, table
+from somite.study.run import run_study
+from somite.study.study import Asked, study_of
+from somite.study.verdict import SHOWN, mean, picked, seed_spread
 from somite.types import Output, right
 from victims import killed_once
+
+
+def jobs(data, out, budget, seeds=None, only=(), threads=1, steps=None):
+    return STUDY.jobs(Asked(data, out, budget, seeds, tuple(only), threads, steps))
+
+
+def fair_trial_study(data, out, engine, budget, only=(), say=print):
+    assert study_of("fair-trial") is STUDY
+    return run_study(STUDY, Asked(data, out, budget, only=tuple(only)), engine, say)
+
+
+def table(rows):
+    return verdict.table(rows, STUDY.columns, SHOWN)
+
 
 CELLS = ["MedSegDiffNCA/one-step", "MedSegDiffNCA/feed-forward"]
 
@@ -305,7 +322,7 @@ def test_seeds_are_averaged_before_cases_and_the_table_has_a_line_a_cell():
     rng = np.random.default_rng(0)
     first, second = rng.random((2, 30))
     rows = [*fake("SegDiff", "diffusion", 5, "raw", first, first), *fake("SegDiff", "diffusion", 5, "raw", second, second, seed=1)]
-    found = mean(picked(rows, "SegDiff", "diffusion", None, "raw"), "dice")
+    found = mean(picked(rows, None, "raw", network="SegDiff", method="diffusion"), "dice")
     assert found.mean == pytest.approx((first + second).mean() / 2)
     assert found.cases == 30
     spread = stats.sem([(a + b) / 2 for a, b in zip(first, second, strict=True)])

@@ -11,8 +11,8 @@ from somite.data.phantoms import phantom
 from somite.data.record import Case, Record
 from somite.diffusion.methods import Method
 from somite.errors import InputError
-from somite.predict.ensemble import Result
-from somite.predict.fusion import Majority, Mean, decide
+from somite.predict.ensemble import fused
+from somite.predict.fusion import Majority, Mean
 from somite.tasks.segmentation import Segmentation, middle
 
 
@@ -33,15 +33,11 @@ class Told(Method):
     def steps(self):
         return 1
 
-    def take(self, steps):
-        pass
-
 
 def result(members, labels, values=None, spacing=None, fusion=None):
-    fused = (fusion or Mean())(members)
     image = np.zeros((1, *labels.shape), np.float32)
     case = Record(Case("c7", (Path("c7.png"),), None, "p3"), "p3", image, labels, values, spacing, None)
-    return Result(case, decide(fused), fused, members.std(0), members)
+    return fused(case, members, fusion or Mean(), keep=True)
 
 
 def noisy(labels, classes, count=4):
@@ -89,7 +85,7 @@ def test_rows_agree_with_monai(size, spacing, classes):
 def test_the_curve_over_members_is_the_dice_of_the_first_ones():
     _, labels = phantom(2, (40, 44), 1)
     found = result(noisy(labels, 1, 7), labels, fusion=Majority())
-    curve = Segmentation(fusion=Majority()).score(found).curves
+    curve = Segmentation(fusion=Majority()).score(found).tables["curves"]
     assert [row["at"] for row in curve] == [1, 2, 3, 5, 7]
     for row in curve:
         mask = (found.members[: row["at"], 0] >= 0.5).mean(0) >= 0.5
@@ -101,12 +97,12 @@ def test_the_curve_over_members_is_the_dice_of_the_first_ones():
 def test_votes_count_every_pixel():
     _, labels = phantom(2, (40, 44), 1)
     found = result(noisy(labels, 1, 3), labels)
-    votes = Segmentation().score(found).votes
+    votes = Segmentation().score(found).tables["votes"]
     expected = np.bincount((found.members[:, 0] >= 0.5).sum(0).ravel(), minlength=4)
     assert [row["pixels"] for row in votes] == expected.tolist()
     share = (found.members[:, 0] >= 0.5).mean(0)
     assert [row["positives"] for row in votes] == [int(labels[np.isclose(share, k / 3)].sum()) for k in range(4)]
-    assert not Segmentation().score(result(found.members[:1], labels)).votes
+    assert not Segmentation().score(result(found.members[:1], labels)).tables["votes"]
 
 
 @pytest.mark.parametrize("truth", ["empty", "full"])
@@ -131,9 +127,9 @@ def test_a_glimpse_scores_the_whole_case_and_shows_its_fullest_slice():
     maps[2, 0] = 0  # a slice that is missed: 4 of 20 pixels
     glimpse = Segmentation().glimpse(Told(maps), {"image": torch.rand(3, 3, 8, 8), "mask": truth}, "x")
     assert glimpse.score == pytest.approx(2 * 16 / (16 + 20))
-    assert torch.equal(glimpse.truth, truth[1, 0])
-    assert torch.equal(glimpse.mask > 0, truth[1, 0] > 0)
-    assert glimpse.image.shape == (3, 8, 8)
+    assert torch.equal(glimpse.panels["truth"], truth[1, 0] > 0)
+    assert torch.equal(glimpse.panels["mask"], truth[1, 0] > 0)
+    assert glimpse.panels["image"].shape == (3, 8, 8)
 
 
 def test_a_glimpse_of_classes_is_their_mean():
@@ -150,8 +146,8 @@ def test_a_glimpse_of_a_volume_is_flat():
     truth[..., 2:4] = 1
     glimpse = Segmentation().glimpse(Told(truth.float()), {"image": torch.rand(1, 1, 6, 7, 8), "mask": truth}, "x")
     assert glimpse.score == 1
-    assert glimpse.image.shape == (1, 6, 7)
-    assert glimpse.mask.shape == glimpse.truth.shape == glimpse.probability.shape == (6, 7)
+    assert glimpse.panels["image"].shape == (1, 6, 7)
+    assert all(glimpse.panels[name].shape == (6, 7) for name in ("mask", "truth", "probability"))
     assert np.array_equal(middle(np.arange(24).reshape(2, 3, 4)), np.arange(24).reshape(2, 3, 4)[..., 2])
 
 

@@ -11,8 +11,8 @@ import torch
 import somite
 from somite.data.preprocess import Preprocess
 from somite.errors import InputError
-from somite.nn.automaton import Expected, Replay, Stochastic
-from somite.weights.mednca import import_mednca
+from somite.nn.automaton import Replay, Stochastic
+from somite.weights.importer import import_run
 
 HERE = Path(__file__).parents[1] / "reference" / "nca"
 CHECKPOINTS = [HERE / "model0.pth", HERE / "model1.pth"]
@@ -31,7 +31,7 @@ def official():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return import_mednca(CHECKPOINTS, tmp_path_factory.mktemp("runs") / "hippocampus")
+    return import_run(CHECKPOINTS, tmp_path_factory.mktemp("runs") / "hippocampus", "mednca")
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_every_cell_acting(run, official):
 
 
 def test_mean_field(run, official):
-    run.fire(Expected())
+    run = run.at(firing="expected")
     found, truth = logits(run, official["inputs"]), torch.as_tensor(official["targets"]).float()
     assert dice(found.sigmoid(), truth) == pytest.approx(0.8933, abs=1e-4)
     assert dice((found > 0).float(), truth) == pytest.approx(0.9008, abs=1e-4)
@@ -137,7 +137,7 @@ def small(c, h):
 
 def test_sizes_come_from_the_checkpoints(tmp_path):
     levels = [small(8, 20), small(8, 20)]
-    run = somite.load(import_mednca(saved(tmp_path, *levels), tmp_path / "run"), device="cpu")
+    run = somite.load(import_run(saved(tmp_path, *levels), tmp_path / "run", "mednca"), device="cpu")
     for level, weights in zip(run.method.network.levels, levels, strict=True):
         assert torch.equal(level.act.weight, weights["fc1.weight"])
         assert torch.equal(level.think.weight, weights["fc0.weight"])
@@ -176,7 +176,7 @@ def test_what_is_no_mednca_is_refused(tmp_path, change, words):
     first, second = released()
     paths = saved(tmp_path, first, change(second))
     with pytest.raises(InputError, match=words) as error:
-        import_mednca(paths, tmp_path / "run")
+        import_run(paths, tmp_path / "run", "mednca")
     assert str(paths[1]) in str(error.value)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "run").exists()
@@ -186,7 +186,7 @@ def test_a_file_that_would_run_code_is_refused_and_does_not(tmp_path):
     bait = tmp_path / "bait"
     paths = saved(tmp_path, released()[0], {"fc0.weight": Stranger(bait)})
     with pytest.raises(InputError, match="run code") as error:
-        import_mednca(paths, tmp_path / "run")
+        import_run(paths, tmp_path / "run", "mednca")
     assert str(paths[1]) in str(error.value)
     assert "\n" not in str(error.value)
     assert not bait.exists()
@@ -200,14 +200,14 @@ def test_files_that_cannot_be_read_are_refused(tmp_path):
     text.write_text("[project]")
     for path in (tmp_path / "missing.pth", truncated, text):
         with pytest.raises(InputError, match=path.name) as error:
-            import_mednca([CHECKPOINTS[0], path], tmp_path / "run")
+            import_run([CHECKPOINTS[0], path], tmp_path / "run", "mednca")
         assert "\n" not in str(error.value)
-    with pytest.raises(InputError, match="two levels"):
-        import_mednca(CHECKPOINTS[:1], tmp_path / "run")
+    with pytest.raises(InputError, match="takes 2 checkpoints, got 1"):
+        import_run(CHECKPOINTS[:1], tmp_path / "run", "mednca")
 
 
 def test_a_run_is_not_overwritten(tmp_path, folder):
     before = (folder / "recipe.yaml").read_bytes()
     with pytest.raises(InputError, match="another --out"):
-        import_mednca(CHECKPOINTS, folder)
+        import_run(CHECKPOINTS, folder, "mednca")
     assert (folder / "recipe.yaml").read_bytes() == before

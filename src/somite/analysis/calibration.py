@@ -17,14 +17,16 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..data.digest import digest
-from ..data.record import Record
+from ..data.record import Case, Record
 from ..errors import InputError
-from ..evaluation import Row, write_rows
+from ..evaluation import Row, fingerprint, write_rows
 from ..metrics import calibration as metric
 from ..metrics.intervals import interval, pooled_interval
+from ..parts import Parts, clear
 from ..pipeline import Run
-from ..predict.fusion import Mean, votes
+from ..predict.fusion import Fusion, votes
 from ..predict.temperature import fit, scaled
+from ..tasks.segmentation import Segmentation
 from . import figures
 
 BINS, BOUNDARY = 15, 3
@@ -42,7 +44,7 @@ class Fused:
 
 
 def analyse_calibration(
-    runs: Sequence[Run], out: Path, split: str = "test", members: Sequence[int] = (1, 2, 5, 10), seed: int = 0, progress: Progress = iter
+    runs: Sequence[Run], out: Path, split: str = "test", members: Sequence[int] = (1, 2, 5, 10), progress: Progress = iter
 ) -> dict[str, Path]:
     """Writes calibration.csv (a row for each run, number of members, scaling and region), calibration.svg and .png.
 
@@ -57,14 +59,18 @@ def analyse_calibration(
             raise InputError(f"--split {split} holds {both[0]}, a validation case, on which {run.path} fits its temperature; take test")
     if len({digest(run.recipe.data.cases(split)) for run in runs}) > 1:
         raise InputError(f"the runs were not made for the same {split} cases; give runs of one data set and one split")
-    rows = [row for run in runs for row in of_run(run, split, sorted(set(members)), seed, progress)]
+    counts = sorted(set(members))
+    rows = [row for i, run in enumerate(runs) for row in of_run(run, split, counts, progress, out / f"run{i}.parts")]
     write_rows(out / "calibration.csv", rows)
     svg, png = figures.save(figure(rows), out, "calibration")
+    clear(out)
     return {"rows": out / "calibration.csv", "svg": svg, "png": png}
 
 
-def of_run(run: Run, split: str, members: Sequence[int], seed: int, progress: Progress) -> Iterable[Row]:
-    fitting, testing = (fused(run, name, members, seed, progress) for name in ("val", split))
+def of_run(run: Run, split: str, members: Sequence[int], progress: Progress, kept: Path) -> Iterable[Row]:
+    """Answers are kept in the folder `kept` until all is done, so that a stop loses none."""
+    run = run.at(members=members[-1])
+    fitting, testing = (fused(run, name, members, progress, kept) for name in ("val", split))
     histogram = np.sum([metric.vote_histogram(case.votes) for case in testing], 0) if members[-1] > 1 else None
     for count in members:
         temperature = fit([(case.probability[count], case.record.truth) for case in fitting])
@@ -87,14 +93,29 @@ def vote_error(cases: Sequence[Fused], count: int) -> float:
     return metric.vote_ece(*np.sum([metric.vote_counts(case.votes[:count], case.record.truth > 0) for case in cases], axis=0))
 
 
-def fused(run: Run, split: str, members: Sequence[int], seed: int, progress: Progress) -> list[Fused]:
-    cases = []
-    for case in progress(run.recipe.data.cases(split)):
-        result = run.segment(case, members[-1], seed)
-        found = result.members
-        labels = votes(found)[:, 0] if found.shape[1] == 1 else ~votes(found)[:, 0]
-        cases.append(Fused(result.record, {count: Mean()(found[:count]) for count in members}, labels))
-    return cases
+def fused(run: Run, split: str, members: Sequence[int], progress: Progress, kept: Path) -> list[Fused]:
+    data, cases = run.recipe.data, run.recipe.data.cases(split)
+    parts = Parts(kept / split, {**fingerprint(run), "members": list(members)})
+    out = []
+    for case in progress(cases):
+        found = parts.arrays(digest([case]), lambda case=case: answered(run, case, members))
+        out.append(Fused(data.read(case), {count: found[f"first-{count}"] for count in members}, found["votes"]))
+    return out
+
+
+def answered(run: Run, case: Case, members: Sequence[int]) -> dict[str, np.ndarray]:
+    """The fused probability of the first members, by their number, and each member's foreground."""
+    result, fusion = run.answer(case, keep=True), fusion_of(run)
+    drawn = votes(result.drawn)
+    labels = drawn[:, 0] if drawn.shape[1] == 1 else ~drawn[:, 0]
+    return {"votes": labels, **{f"first-{count}": result.first(count, fusion).probability for count in members}}
+
+
+def fusion_of(run: Run) -> Fusion:
+    """How the run's recipe fuses members. Raises InputError for runs that segment nothing."""
+    if not isinstance(run.recipe.task, Segmentation):
+        raise InputError(f"{run.path} is no segmentation, and has no ensemble of masks to analyse")
+    return run.recipe.task.fusion
 
 
 def scored(cases: Sequence[Fused], members: int, temperature: float) -> Iterable[dict[str, Any]]:

@@ -26,7 +26,7 @@ from torch import Tensor
 from .. import rng
 from ..data.preprocess import Preprocess
 from ..data.record import read
-from ..data.sources import find_cases
+from ..data.sources import find
 from ..diffusion.schedule import Schedule, linear
 from ..environment import environment
 from ..errors import InputError
@@ -114,7 +114,7 @@ def masks_of(root: Path, size: int = 64, threshold: int = 1, progress=iter) -> M
     """
     if size < 4:
         raise InputError(f"--size {size}: a mask needs at least 4 pixels a side; 64 is usual")
-    labelled = [case for case in find_cases(root, None) if case.mask is not None]
+    labelled = [case for case in find(root).all if case.mask is not None]
     if not labelled:
         raise InputError(f"{root} has no masks, and a fingerprint is made of masks; give a folder with images/ and masks/")
     masks, cases, groups = [], [], []

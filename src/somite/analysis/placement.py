@@ -5,17 +5,22 @@ scored here (by default val there, test here). One step is T-1 either way, so co
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
+from ..data.digest import digest
 from ..data.record import Case
+from ..diffusion.methods import Diffusion
+from ..diffusion.timesteps import benefit_knots, steps_by_benefit
 from ..environment import environment
 from ..errors import InputError
-from ..evaluation import as_json, write_rows
+from ..evaluation import fingerprint, write_rows
 from ..files import write_json
-from ..metrics.intervals import holm, interval, paired
+from ..metrics.intervals import as_json, holm, interval, paired
+from ..parts import Parts, clear
 from ..pipeline import Run
 from ..tasks.task import Row
 from . import figures
@@ -29,45 +34,55 @@ def analyse_placement(
     benefit: Path,
     out: Path,
     steps: Sequence[int] = (2, 3, 5, 10),
-    members: int = 1,
     split: str = "test",
-    seed: int = 0,
     limit: int | None = None,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> dict[str, Path]:
     """Writes placement.csv (a row for each case, number of steps and placement), summary.json (differences with intervals
     and p-values, Holm over all of them), placement.svg and .png. The same noise starts both; limit: the first so many cases.
-    members: of the run, and of each of its folds; the steps of all of them are placed.
+    The steps of a run's folds are placed too. Stopped on the way, it goes on from the cases that are done.
     """
     counts = sorted(set(steps))
-    if not counts or counts[0] < 2 or members < 1 or (limit is not None and limit < 1):
-        raise InputError(f"--steps {list(steps)}: give numbers of steps from 2 on; members and --limit from 1 on")
+    if not counts or counts[0] < 2 or (limit is not None and limit < 1):
+        raise InputError(f"--steps {list(steps)}: give numbers of steps from 2 on, and --limit from 1 on")
     if run.method.placed:
         raise InputError("the steps of this run are placed already; name the benefit.csv once, without --benefit")
-    cases, rows, plans = run.recipe.data.cases(split)[:limit], [], {}
+    cases = run.recipe.data.cases(split)[:limit]
     run.unseen(cases)
-    for count in [*counts, 1]:  # refuses what cannot be placed; one step comes last, so that no count finds its steps placed
-        run.place(benefit, count)
-    for count in counts:
-        run.take(count)
-        rows += [row for case in progress(cases) for row in scored(run, case, EQUAL, members, seed)]
-    for count in counts:
-        run.place(benefit, count)
-        plans[count] = [one.method.placed for one in run.runs]
-        rows += [row for case in progress(cases) for row in scored(run, case, BENEFIT, members, seed)]
+    runs = {(EQUAL, count): run.at(steps=count) for count in counts} | {(BENEFIT, count): placed(run, benefit, count) for count in counts}
+    plans = {count: [one.method.placed for one in runs[BENEFIT, count].runs] for count in counts}
+    rows: list[Row] = []
+    for (placement, count), one in runs.items():
+        key = {"placement": placement, "steps": count, "members": one.sampling.members}
+        parts = Parts(out / f"{placement}-{count}.parts", fingerprint(one))
+        for case in progress(cases):
+            rows += [{**key, **row} for row in parts.get(digest([case]), lambda one=one, case=case: scored(one, case))]
     found = summary(rows, counts)
-    about = {"run": run.path.name, "folds": [str(one.path) for one in run.folds], "split": split, "seed": seed, "members": members}
-    about |= {"benefit": str(benefit), "placed": plans}  # of each run, in order
+    about = {"run": run.path.name, "folds": [str(one.path) for one in run.folds], "split": split}
+    about |= {"seed": run.sampling.seed, "members": run.sampling.members, "benefit": str(benefit), "placed": plans}  # of each run, in order
     paths = {"rows": out / "placement.csv", "summary": out / "summary.json"}
     write_rows(paths["rows"], rows)
     write_json(paths["summary"], {**about, "benefit minus equal": found, "environment": environment()})
     paths["svg"], paths["png"] = figures.save(figure(rows, counts), out, "placement")
+    clear(out)
     return paths
 
 
-def scored(run: Run, case: Case, placement: str, members: int, seed: int) -> list[Row]:
-    result = run.segment(case, members, seed)
-    return [{"placement": placement, "steps": run.method.steps, "members": members, **row} for row in run.recipe.task.score(result).rows]
+def placed(run: Run, benefit: Path, steps: int | None = None) -> Run:
+    """The run with its (or so many) steps placed by the benefit of the image, which `somite analyse timesteps` measured."""
+    knots = benefit_knots(benefit)
+
+    def one(each: Run) -> Run:
+        if not isinstance(each.method, Diffusion):
+            raise InputError(f"{each.path} is feed-forward and has no timesteps to place; leave --benefit out")
+        count = each.method.steps if steps is None else steps
+        return each.at(steps=count, placed=steps_by_benefit(knots, each.method.schedule, count))
+
+    return replace(one(replace(run, folds=())), folds=tuple(one(fold) for fold in run.folds))
+
+
+def scored(run: Run, case: Case) -> list[Row]:
+    return run.recipe.task.score(run.answer(case, keep=True)).rows
 
 
 def summary(rows: Sequence[Row], counts: Sequence[int]) -> list[dict[str, Any]]:

@@ -18,15 +18,17 @@ from ..data.raters import folder_of, raters_of
 from ..data.record import Case
 from ..environment import environment
 from ..errors import InputError
-from ..evaluation import as_json, write_rows
+from ..evaluation import fingerprint, write_rows
 from ..files import write_json
 from ..metrics import raters as metric
-from ..metrics.intervals import interval
+from ..metrics.intervals import as_json, interval
 from ..metrics.overlap import overlap
+from ..parts import Parts
 from ..pipeline import Run
-from ..predict.fusion import Mean, decide, votes
+from ..predict.fusion import votes
 from ..tasks.task import Row
 from . import figures
+from .calibration import fusion_of
 
 KEYS = ("case", "group", "source", "members")
 RUN, MAJORITY, EMPTY = "run", "majority", "empty"  # sources
@@ -39,12 +41,12 @@ def analyse_raters(
     out: Path,
     split: str = "test",
     members: Sequence[int] = (1, 4, 8, 16),
-    seed: int = 0,
     limit: int | None = None,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> dict[str, Path]:
     """Writes raters.csv (a row for each case, source and number of members), table.csv and summary.json (means with 95 %
-    intervals by patient), raters.svg and raters.png. limit: the first so many cases of the split.
+    intervals by patient), raters.svg and raters.png. limit: the first so many cases of the split. Stopped on the way, it goes
+    on from the cases that are done.
     """
     if not members or min(members) < 1 or (limit is not None and limit < 1):
         raise InputError(f"--members {list(members)} and --limit {limit}: all must be at least 1")
@@ -52,24 +54,28 @@ def analyse_raters(
     if data.labels is not None:
         raise InputError(f"{run.path} segments several classes, but raters' masks are binary; give a run of a binary task")
     cases, folder = data.cases(split)[:limit], folder_of(data.path)
-    rows = [row for case in progress(cases) for row in scored(run, case, folder, counts, seed)]
+    run = run.at(members=counts[-1])
+    marks = [mark for mark in sorted(folder.iterdir()) if mark.is_file()]
+    about = {**fingerprint(run), "members": counts, "raters": [(mark.name, mark.stat().st_size) for mark in marks]}
+    parts = Parts(out / "raters.parts", about)
+    rows = [row for case in progress(cases) for row in parts.get(digest([case]), lambda case=case: list(scored(run, case, folder, counts)))]
     table = averaged(rows)
     paths = {"rows": out / "raters.csv", "table": out / "table.csv", "summary": out / "summary.json"}
     write_rows(paths["rows"], rows)
     write_rows(paths["table"], [{key: "" if value is None else value for key, value in row.items()} for row in table])
-    about = {"run": run.path.name, "split": split, "seed": seed, "limit": limit, "steps": run.method.steps, "empty_rule": RULE}
+    about = {"run": run.path.name, "split": split, "seed": run.sampling.seed, "limit": limit, "steps": run.method.steps, "empty_rule": RULE}
     write_json(paths["summary"], {**about, "table": table, "data": {"digest": digest(cases)}, "environment": environment()})
     paths["svg"], paths["png"] = figures.save(figure(table), out, "raters")
+    parts.clear()
     return paths
 
 
-def scored(run: Run, case: Case, folder: Path, counts: Sequence[int], seed: int) -> Iterable[Row]:
-    """The rows of one case: the run by number of members, then the two references."""
-    result = run.segment(case, counts[-1], seed)
+def scored(run: Run, case: Case, folder: Path, counts: Sequence[int]) -> Iterable[Row]:
+    """The rows of one case: the run by number of members, fused as its recipe says, then the two references."""
+    result = run.answer(case, keep=True)
     raters, truth = raters_of(case, folder), result.record.truth > 0
-    found = result.members
-    drawn = votes(found)[:, 0]
-    answers = [(RUN, count, drawn[:count], decide(Mean()(found[:count])) > 0) for count in counts]
+    drawn, fusion = votes(result.drawn)[:, 0], fusion_of(run)
+    answers = [(RUN, count, drawn[:count], result.first(count, fusion).mask > 0) for count in counts]
     answers += [(MAJORITY, 1, truth[None], truth), (EMPTY, 1, np.zeros_like(truth)[None], np.zeros_like(truth))]
     for source, count, masks, fused in answers:
         yield {

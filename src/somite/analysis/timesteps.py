@@ -40,9 +40,10 @@ from ..diffusion.methods import Diffusion
 from ..diffusion.schedule import Schedule
 from ..environment import environment
 from ..errors import InputError
-from ..evaluation import write_rows
+from ..evaluation import fingerprint, write_rows
 from ..files import write_json
 from ..metrics.intervals import Interval, interval, pooled_interval
+from ..parts import Parts
 from ..pipeline import Run
 from ..tasks.task import Row, Task
 from ..types import Sample
@@ -67,6 +68,7 @@ def analyse_timesteps(
 ) -> dict[str, Path]:
     """Loss per timestep of a diffusion run with the image, another's and none: timesteps.csv (rows), table.csv, benefit.csv
     (for `ByBenefit`), summary.json, timesteps.svg and .png. `progress` wraps the cases; limit: the first so many of the split.
+    Stopped on the way, it goes on from the cases that are done.
     """
     method = run.method
     if not isinstance(method, Diffusion):
@@ -75,7 +77,9 @@ def analyse_timesteps(
         raise InputError(f"--draws {draws} and --limit {limit} must be at least 1")
     cases = run.recipe.data.cases(split)[:limit]
     measured = Measured(run.recipe.task, run.recipe.data, cases)
-    rows = losses(method, measured, count, draws, seed, batch, progress)
+    about = {**fingerprint(run), "data": digest(cases), "count": count, "draws": draws, "seed": seed}
+    parts = Parts(out / "timesteps.parts", about)
+    rows = losses(method, measured, count, draws, seed, batch, progress, parts=parts)
     rows_by_t, expected = table(rows, measured, method), theory(method, measured)
     exact = {"independent pixels": expected, **one_disc(method, measured)}
     found = summary(rows, rows_by_t, expected, measured, method)
@@ -86,6 +90,7 @@ def analyse_timesteps(
     write_rows(paths["benefit"], [{key: row[key] for key in BENEFIT} for row in rows_by_t])
     write_json(paths["summary"], {**about, **found, "data": {"digest": digest(cases)}, "environment": environment()})
     paths["svg"], paths["png"] = figures.save(figures.timesteps(rows_by_t, exact), out, "timesteps")
+    parts.clear()
     return paths
 
 
@@ -96,7 +101,8 @@ class Measured:
         self.task, self.data, self.cases = task, data, list(cases)
         total, pixels, foreground, sizes = 0.0, 0, 0, []
         for case in self.cases:
-            image, mask = data.loaded(case)
+            sample = data.loaded(case)
+            image, mask = sample["image"], sample["mask"]
             total = total + image.double().movedim(1, 0).flatten(1).sum(1)
             pixels += mask.numel()
             foreground += int((mask > 0).sum())
@@ -107,8 +113,8 @@ class Measured:
         self.partner = partners(sizes, [case.group for case in self.cases])
 
     def sample(self, case: int) -> Sample:
-        image, mask = self.data.loaded(self.cases[case])
-        return {"image": image, "mask": mask.long()}
+        sample = self.data.loaded(self.cases[case])
+        return {**sample, "mask": sample["mask"].long()}
 
     def image(self, case: int, own: Tensor, condition: str) -> Tensor | None:
         """What stands in for a case's `own` image (n, c, *s); None where it has no partner to take another's from."""
@@ -148,29 +154,41 @@ def losses(
     batch: int = 10,
     progress=iter,  # noqa: ANN001
     conditions: Sequence[str] = CONDITIONS,
+    parts: Parts | None = None,
 ) -> list[Row]:
-    """Rows of (case, t, condition) with loss_eps and loss_x0: means over slices, draws, channels and pixels."""
-    ts = grid(method.schedule, count)
-    rows = []
+    """Rows of (case, t, condition) with loss_eps and loss_x0: means over slices, draws, channels and pixels. What is done is kept in `parts`."""
+    ts, rows = grid(method.schedule, count), []
     for index in progress(range(len(measured.cases))):
-        case, sample = measured.cases[index], measured.sample(index)
-        pairs = [(row, draw) for draw in range(draws) for row in range(len(sample["image"]))]
-        for condition in conditions:
-            image = measured.image(index, sample["image"], condition)
-            if image is None:
-                continue
-            target, cond = measured.task.split({**sample, "image": image})
-            total = {t: 0.0 for t in ts}
-            for at in range(0, len(pairs), batch):
-                chunk = pairs[at : at + batch]
-                rows_of = [row for row, _ in chunk]
-                names = [f"{case.id}/{row}/{draw}" for row, draw in chunk]
-                for t, error in errors(method, target[rows_of], {k: v[rows_of] for k, v in cond.items()}, ts, names, seed).items():
-                    total[t] += error * len(chunk) / len(pairs)
-            for t in ts:
-                snr = method.schedule.snr(t)
-                key = {"case": case.id, "group": case.group, "t": t, "log_snr": log_snr(method.schedule, t), "condition": condition}
-                rows.append({**key, "loss_eps": snr * total[t], "loss_x0": total[t]})
+
+        def one(index: int = index) -> list[Row]:
+            return [row for condition in conditions for row in of_case(method, measured, index, condition, ts, draws, seed, batch)]
+
+        rows += one() if parts is None else parts.get(measured.cases[index].id, one)
+    return rows
+
+
+def of_case(
+    method: Diffusion, measured: Measured, index: int, condition: str, ts: Sequence[int], draws: int, seed: int, batch: int
+) -> list[Row]:
+    """The rows of one case under one condition; none where it has no partner to be shuffled with."""
+    case, sample = measured.cases[index], measured.sample(index)
+    image = measured.image(index, sample["image"], condition)
+    if image is None:
+        return []
+    pairs = [(row, draw) for draw in range(draws) for row in range(len(sample["image"]))]
+    target, cond = measured.task.split({**sample, "image": image})
+    total = {t: 0.0 for t in ts}
+    for at in range(0, len(pairs), batch):
+        chunk = pairs[at : at + batch]
+        rows_of = [row for row, _ in chunk]
+        names = [f"{case.id}/{row}/{draw}" for row, draw in chunk]
+        for t, error in errors(method, target[rows_of], {k: v[rows_of] for k, v in cond.items()}, ts, names, seed).items():
+            total[t] += error * len(chunk) / len(pairs)
+    rows = []
+    for t in ts:
+        snr = method.schedule.snr(t)
+        key = {"case": case.id, "group": case.group, "t": t, "log_snr": log_snr(method.schedule, t), "condition": condition}
+        rows.append({**key, "loss_eps": snr * total[t], "loss_x0": total[t]})
     return rows
 
 

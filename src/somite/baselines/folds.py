@@ -32,5 +32,6 @@ def facts(run: Run) -> dict[str, object]:
         "data.mask_threshold": data.mask_threshold,
         "data.preprocess.channels": data.preprocess.channels,
         "data.preprocess.dims": data.preprocess.dims,
-        "method.codec.channels": run.method.codec.channels,
+        "data.preprocess.axis": data.preprocess.axis,
+        "method.codec.maps": run.method.codec.maps,
     }

@@ -1,16 +1,19 @@
-"""Augmentation of an image and its mask together, by MONAI's transforms, a function of the sample and a seed."""
+"""Augmentation of a whole sample, by MONAI's transforms, a function of the sample and a seed."""
 
 from abc import ABC, abstractmethod
 from math import pi
 from typing import Any
 
-from torch import Tensor
+from ..types import Sample
 
 
 class Augmentation(ABC):
     @abstractmethod
-    def __call__(self, image: Tensor, mask: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-        """(c, *s) and (1, *s) -> the same shapes; what happens is a function of `seed`."""
+    def __call__(self, sample: Sample, seed: int) -> Sample:
+        """{"image": (c, *s), "mask": (1, *s) if there is one, further maps (k, *s)} -> the same shapes; what happens is a function of `seed`.
+
+        What moves the image moves every map with it, the mask to the nearest pixel; vectors stay as they are.
+        """
 
 
 class Augment(Augmentation):
@@ -38,30 +41,31 @@ class Augment(Augmentation):
         self.flip, self.rotate_degrees, self.scale, self.elastic = flip, rotate_degrees, scale, elastic
         self.brightness, self.contrast, self.colour = brightness, contrast, colour
         self.gamma, self.noise, self.rate = gamma, noise, rate
-        self._pipelines: dict[tuple[int, bool], Any] = {}
+        self._pipelines: dict[tuple[int, bool, tuple[str, ...]], Any] = {}
 
-    def __call__(self, image: Tensor, mask: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-        """(c, *s) and (1, *s) -> the same shapes."""
-        kind = (image.ndim - 1, image.shape[1] == image.shape[2])
+    def __call__(self, sample: Sample, seed: int) -> Sample:
+        image, maps = sample["image"], spatial(sample)
+        kind = (image.ndim - 1, image.shape[1] == image.shape[2], tuple(maps))
         if kind not in self._pipelines:
             self._pipelines[kind] = self.pipeline(*kind)
         pipeline = self._pipelines[kind]
         pipeline.set_random_state(seed=seed % 2**32)
-        out = pipeline({"image": image, "mask": mask.float()})
-        return out["image"].contiguous(), out["mask"].round().to(mask.dtype).contiguous()
+        out = pipeline({name: part.float() for name, part in maps.items()})
+        whole = {name: out[name].round() if name == "mask" else out[name] for name in maps}
+        return {**sample, **{name: part.to(sample[name].dtype).contiguous() for name, part in whole.items()}}
 
-    def pipeline(self, dims: int, square: bool) -> Any:  # noqa: ANN401 - monai.transforms.Compose
+    def pipeline(self, dims: int, square: bool, maps: tuple[str, ...]) -> Any:  # noqa: ANN401 - monai.transforms.Compose
         """MONAI is imported here: it takes seconds, and only training needs it."""
         from monai import transforms as mt
         from monai.data.meta_obj import set_track_meta
 
         set_track_meta(False)
-        return mt.Compose([*self.moves(mt, dims, square), *self.tones(mt)])
+        return mt.Compose([*self.moves(mt, dims, square, maps), *self.tones(mt)])
 
-    def moves(self, mt: Any, dims: int, square: bool) -> list[Any]:  # noqa: ANN401 - monai.transforms
-        """What moves image and mask together."""
-        both, rate = ["image", "mask"], self.rate
-        modes = {"mode": ["bilinear", "nearest"], "padding_mode": "reflection"}
+    def moves(self, mt: Any, dims: int, square: bool, maps: tuple[str, ...]) -> list[Any]:  # noqa: ANN401 - monai.transforms
+        """What moves all maps together."""
+        both, rate = list(maps), self.rate
+        modes = {"mode": ["nearest" if name == "mask" else "bilinear" for name in maps], "padding_mode": "reflection"}
         parts = [mt.RandFlipd(both, prob=rate, spatial_axis=axis) for axis in range(dims) if self.flip]
         if self.flip and square:
             parts.append(mt.RandRotate90d(both, prob=rate))
@@ -91,3 +95,8 @@ class Augment(Augmentation):
             (self.noise, lambda: [mt.RandGaussianNoised("image", prob=rate, std=self.noise)]),
         ]
         return [part for amount, make in kinds if amount for part in make()]
+
+
+def spatial(sample: Sample) -> Sample:
+    """The entries that lie over the image: it, its mask, further maps; not vectors."""
+    return {name: part for name, part in sample.items() if part.shape[1:] == sample["image"].shape[1:]}

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .augment import Augmentation
+from ..types import Sample
+from .augment import Augmentation, spatial
 
 Random = np.random.Generator
 
@@ -29,17 +30,18 @@ class NnUNetAugment(Augmentation):
     def __init__(self, rate: float = 1.0, mirror: bool = True) -> None:
         self.rate, self.mirror = rate, mirror
 
-    def __call__(self, image: Tensor, mask: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-        """(c, *s) and (1, *s) -> the same shapes."""
+    def __call__(self, sample: Sample, seed: int) -> Sample:
         from monai.data.meta_obj import set_track_meta
 
         set_track_meta(False)
         random = np.random.default_rng(seed)
-        thin = thin_axis(tuple(image.shape[1:]))
+        maps = spatial(sample)
+        thin = thin_axis(tuple(maps["image"].shape[1:]))
         happens = [bool(random.random() < self.rate * p) for p in (0.2, 0.2, 0.1, 0.2, 0.15, 0.15, 0.25, 0.1, 0.3)]
         turn, scale, noise, *rest = happens
         if turn or scale:
-            image, mask = moved(image, mask, turn, scale, thin, random)
+            maps = moved(maps, turn, scale, thin, random)
+        image = maps["image"]
         if noise:
             deviation = random.uniform(0, 0.1)
             image = image + torch.from_numpy(random.normal(0, deviation, tuple(image.shape)).astype(np.float32))
@@ -48,7 +50,7 @@ class NnUNetAugment(Augmentation):
             if wanted:
                 image = torch.stack([change(channel[None], random)[0] for channel in image])
         axes = [axis for axis in range(1, image.ndim) if self.mirror and random.random() < 0.5 * self.rate]
-        return image.flip(axes).float().contiguous(), mask.flip(axes).contiguous()
+        return {**sample, **{name: part.flip(axes).contiguous() for name, part in {**maps, "image": image.float()}.items()}}
 
 
 def thin_axis(space: tuple[int, ...]) -> int | None:
@@ -56,11 +58,11 @@ def thin_axis(space: tuple[int, ...]) -> int | None:
     return int(np.argmin(space)) if len(space) == 3 and max(space) > 3 * min(space) else None
 
 
-def moved(image: Tensor, mask: Tensor, turn: bool, scale: bool, thin: int | None, random: Random) -> tuple[Tensor, Tensor]:
-    """Turned and scaled together by one affine map, linear for the image and nearest for the mask."""
+def moved(maps: Sample, turn: bool, scale: bool, thin: int | None, random: Random) -> Sample:
+    """Turned and scaled together by one affine map, linear but nearest for the mask."""
     from monai.transforms import Affine
 
-    space = image.shape[1:]
+    space = maps["image"].shape[1:]
     if len(space) == 2:
         reach = [15.0 if max(space) > 1.5 * min(space) else 180.0]
     else:
@@ -70,10 +72,11 @@ def moved(image: Tensor, mask: Tensor, turn: bool, scale: bool, thin: int | None
     scales = [1.0 if axis == thin else factor for axis in range(len(space))]
 
     def affine(x: Tensor, mode: str) -> Tensor:
-        out = Affine(rotate_params=angles, scale_params=scales, padding_mode="reflection", image_only=True)(x, mode=mode)
+        out = Affine(rotate_params=angles, scale_params=scales, padding_mode="reflection", image_only=True)(x.float(), mode=mode)
         return torch.as_tensor(out)
 
-    return affine(image, "bilinear"), affine(mask.float(), "nearest").round().to(mask.dtype)
+    moved = {name: affine(part, "nearest" if name == "mask" else "bilinear") for name, part in maps.items()}
+    return {name: part.round().to(maps[name].dtype) if name == "mask" else part for name, part in moved.items()}
 
 
 def stretch(low: float, high: float, random: Random) -> float:

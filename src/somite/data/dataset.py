@@ -1,6 +1,9 @@
 """A data set as a recipe names it: where the files are, how they become tensors, what training draws from them."""
 
+from collections.abc import Collection
+from copy import copy
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -10,19 +13,20 @@ from torch.utils.data import DataLoader
 
 from ..errors import InputError
 from ..files import read_json
+from ..nn.padding import mirrored
 from ..types import Sample
 from .augment import Augmentation
-from .listing import check_splits
+from .listing import Source, check_splits
 from .preprocess import Preprocess
 from .raters import folder_of, raters_of
 from .record import Case, Record, read
-from .sources import NUCLEI, find_cases, find_splits
+from .sources import NUCLEI, find
 from .split import assign, folds
 from .stream import Stream, TrainingSet, together
 
 
 class Data:
-    """Images with masks.
+    """Images, with masks where the task needs them.
 
     root: a folder of images and masks, a CSV of pairs or an nnU-Net raw folder; "nuclei" is the bundled example.
     labels: the values of the classes in mask files, background first; None for binary masks.
@@ -55,16 +59,38 @@ class Data:
     ) -> None:
         if raters and labels is not None:
             raise InputError("--data.raters is for binary masks, and --data.labels names classes: leave one of them out")
+        if crop is not None and min([crop] if isinstance(crop, int) else crop, default=0) < 1:
+            raise InputError(f"--data.crop {crop}: a window has at least 1 px an axis; give its side, or null to take images whole")
         if fold is not None and not 0 <= fold < folds:
             raise InputError(f"--data.fold {fold}: there are {folds} folds, 0 to {folds - 1} (--data.folds)")
         self.root, self.preprocess, self.augment = root, preprocess or Preprocess(), augment
         self.crop, self.labels, self.mask_threshold = crop, labels, mask_threshold
         self.foreground_rate, self.split_seed = foreground_rate, split_seed
         self.rates = rates or {"train": 0.7, "val": 0.1, "test": 0.2}
-        self.room, self.fold, self.folds, self.raters = cache_gb * 2**30, fold, folds, raters
+        self.cache_gb, self.fold, self.folds, self.raters = cache_gb, fold, folds, raters
+        self.needs = frozenset({"image", "mask"})
+        self._forget()
+
+    def _forget(self) -> None:
         self._cases: dict[str, list[Case]] = {}
-        self._cache: dict[Case, tuple[Tensor, Tensor]] = {}
+        self._cache: dict[Case, Sample] = {}
         self._rated: dict[Case, Tensor] = {}
+        self.room = self.cache_gb * 2**30
+        self.__dict__.pop("source", None)
+
+    def needing(self, needs: Collection[str]) -> "Data":
+        """The same data for a task whose cases must have these: "image", "mask"."""
+        return self._changed(needs=frozenset(needs))
+
+    def moved(self, root: str) -> "Data":
+        """Another data set with the same preprocessing, and its own splits: a fold is of the data that it was made for."""
+        return self._changed(root=root, fold=None)
+
+    def _changed(self, **attributes: object) -> "Data":
+        other = copy(self)
+        vars(other).update(attributes)
+        other._forget()
+        return other
 
     @property
     def path(self) -> Path:
@@ -74,14 +100,20 @@ class Data:
             )
         return NUCLEI if self.root == "nuclei" else Path(self.root)
 
-    def move(self, root: str) -> None:
-        """Use another data set with the same preprocessing, and its own splits: a fold is of the data that it was made for."""
-        self.root, self.fold, self._cases = root, None, {}
+    @property
+    def values(self) -> tuple[int, ...] | None:
+        """The classes' values in mask files; None for binary masks."""
+        return None if self.labels is None else tuple(self.labels)
+
+    @cached_property
+    def source(self) -> Source:
+        """All that the folder or table holds, looked up once."""
+        return find(self.path, "mask" in self.needs)
 
     def cases(self, split: str) -> list[Case]:
         """The labelled cases of a split: the data's own lists, or by hash where they bring none; "all" is every labelled case."""
         if split == "all":
-            return [case for case in find_cases(self.path, None) if case.mask is not None]
+            return self.enough(self.source.all)
         if not self._cases:
             self._cases = self.find() if self.fold is None else self.divided(self.find(), self.fold)
         if not self._cases.get(split):
@@ -90,14 +122,18 @@ class Data:
             )
         return self._cases[split]
 
+    def enough(self, cases: Collection[Case]) -> list[Case]:
+        """Those that have what the task needs; a data set's unlabelled cases are for prediction."""
+        return [case for case in cases if case.mask is not None or "mask" not in self.needs]
+
     def find(self) -> dict[str, list[Case]]:
-        labelled = {name: [c for c in cases if c.mask is not None] for name, cases in find_splits(self.path).items()}
-        if not labelled:
-            return assign([c for c in find_cases(self.path, None) if c.mask is not None], self.rates, self.split_seed)
-        if "val" not in labelled and labelled.get("train"):
+        splits = {name: self.enough(self.source.split(name)) for name in self.source.splits}
+        if not splits:
+            return assign(self.enough(self.source.all), self.rates, self.split_seed)
+        if "val" not in splits and splits.get("train"):
             rate = self.rates.get("val", 0.1)
-            labelled |= assign(labelled["train"], {"train": 1 - rate, "val": rate}, self.split_seed)
-        return labelled
+            splits |= assign(splits["train"], {"train": 1 - rate, "val": rate}, self.split_seed)
+        return splits
 
     def divided(self, found: dict[str, list[Case]], fold: int) -> dict[str, list[Case]]:
         """Training and validation cases as this fold of the cross-validation has them."""
@@ -109,7 +145,7 @@ class Data:
         parts = [part for part in listed if isinstance(part, dict) and {"train", "val"} <= set(part)] if isinstance(listed, list) else []
         if len(parts) != self.folds:
             raise InputError(f"{path} does not list {self.folds} folds of train and val; set --data.folds to as many as it has, or mend it")
-        known = {case.id: case for case in find_cases(self.path, None)}
+        known = self.source.cases
         chosen = {name: [str(i) for i in parts[fold][name]] for name in ("train", "val")}
         check_splits(path, {**chosen, "test": [case.id for case in found.get("test", [])]}, known)
         return {**found, **{name: [known[i] for i in sorted(ids)] for name, ids in chosen.items()}}
@@ -117,9 +153,10 @@ class Data:
     def read(self, case: Case) -> Record:
         return read(case, self.labels, self.mask_threshold)
 
-    def sample(self, record: Record) -> Sample:
-        """{"image": (n, c, *s), "mask": (n, 1, *s)} of a labelled case, as the network sees it."""
-        return {"image": self.preprocess.image(record), "mask": self.preprocess.mask(record)}
+    def sample(self, record: Record, entries: Collection[str]) -> Sample:
+        """{"image": (n, c, *s), "mask": (n, 1, *s)}: these entries of a case, as the network sees them."""
+        made = {"image": self.preprocess.image, "mask": self.preprocess.mask}
+        return {name: made[name](record) for name in sorted(entries)}
 
     def stream(self, batch: int, total: int, seed: int, start: int = 0, rank: int = 0, world: int = 1, workers: int = 0) -> DataLoader:
         """The training batches `start` .. `total` - 1 of process `rank` of `world`."""
@@ -131,48 +168,50 @@ class Data:
     def draw(self, index: int, seed: int) -> Sample:
         """Training example of case `index`: {"image": (c, *s), "mask": (1, *s)}; slice, crop and augmentation follow from `seed`."""
         case = self.cases("train")[index]
-        images, masks = self.loaded(case)
+        rows = self.loaded(case)
         random = np.random.default_rng(seed)
         if self.raters:
             rated = self.rated(case)
-            masks = rated[:, [int(random.integers(rated.shape[1]))]]
+            rows = {**rows, "mask": rated[:, [int(random.integers(rated.shape[1]))]]}
         centre = None
-        if random.random() < self.foreground_rate and bool(masks.any()):
-            inside = masks.nonzero()
+        if random.random() < self.foreground_rate and "mask" in rows and bool(rows["mask"].any()):
+            inside = rows["mask"].nonzero()
             centre = inside[random.integers(len(inside))].tolist()  # (n, 0, *s)
-        row = centre[0] if centre else int(random.integers(len(images)))
-        image, mask = images[row], masks[row]
+        row = centre[0] if centre else int(random.integers(len(rows["image"])))
+        sample = {name: part[row] for name, part in rows.items()}
         if self.crop is not None:
-            image, mask = self.cropped(image, mask, centre[2:] if centre else None, random)
+            sample = self.cropped(sample, centre[2:] if centre else None, random)
         if self.augment is not None:
-            image, mask = self.augment(image, mask, int(random.integers(2**32)))
-        return {"image": image.contiguous(), "mask": mask.contiguous()}
+            sample = self.augment(sample, int(random.integers(2**32)))
+        return {name: part.contiguous() for name, part in sample.items()}
 
-    def cropped(self, image: Tensor, mask: Tensor, centre: list[int] | None, random: np.random.Generator) -> tuple[Tensor, Tensor]:
+    def cropped(self, sample: Sample, centre: list[int] | None, random: np.random.Generator) -> Sample:
         """A random window, around `centre` where one is given; smaller images are mirrored to the window's size."""
-        space = image.shape[1:]
+        space = sample["image"].shape[1:]
         size = [self.crop] * len(space) if isinstance(self.crop, int) else list(self.crop or ())
         if len(size) != len(space):
             raise InputError(f"--data.crop {self.crop} has {len(size)} numbers for {len(space)} axes; give one an axis, or one for all")
         for axis, (have, want) in enumerate(zip(space, size, strict=True)):
             if have < want:
-                image, mask = mirrored(image, axis + 1, want), mirrored(mask, axis + 1, want)
+                sample = {name: mirrored(part, axis + 1, want) for name, part in sample.items()}
                 start = 0
             elif centre is not None:
                 start = int(np.clip(centre[axis] - random.integers(want), 0, have - want))
             else:
                 start = int(random.integers(have - want + 1))
-            image, mask = image.narrow(axis + 1, start, want), mask.narrow(axis + 1, start, want)
-        return image, mask
+            sample = {name: part.narrow(axis + 1, start, want) for name, part in sample.items()}
+        return sample
 
-    def loaded(self, case: Case) -> tuple[Tensor, Tensor]:
+    def loaded(self, case: Case) -> Sample:
+        """All that the task needs of a case, from memory where there is room."""
         if case in self._cache:
             return self._cache[case]
-        sample = self.sample(self.read(case))
-        pair = sample["image"], sample["mask"].to(torch.uint8)
-        if self.fits(*pair):
-            self._cache[case] = pair
-        return pair
+        sample = self.sample(self.read(case), self.needs)
+        if "mask" in sample:
+            sample["mask"] = sample["mask"].to(torch.uint8)
+        if self.fits(*sample.values()):
+            self._cache[case] = sample
+        return sample
 
     def rated(self, case: Case) -> Tensor:
         """(n, r, *s): what each of r raters marked, as the network sees it."""
@@ -191,10 +230,3 @@ class Data:
             return False
         self.room -= size
         return True
-
-
-def mirrored(x: Tensor, axis: int, want: int) -> Tensor:
-    """`x` reflected at its end along an axis until it is `want` long."""
-    have = x.shape[axis]
-    period = torch.cat([torch.arange(have), torch.arange(have - 2, 0, -1)]) if have > 1 else torch.zeros(1, dtype=torch.long)
-    return x.index_select(axis, period[torch.arange(want) % len(period)])

@@ -18,6 +18,13 @@ class Source:
     cases: dict[str, Case]
     splits: dict[str, list[str]] = field(default_factory=dict)
 
+    @property
+    def all(self) -> list[Case]:
+        return [self.cases[name] for name in sorted(self.cases)]
+
+    def split(self, name: str) -> list[Case]:
+        return [self.cases[i] for i in sorted(self.splits[name])]
+
 
 def listing(folder: Path) -> list[Path]:
     """The files in a folder that somite can read, by name; hidden ones are the system's."""

@@ -25,21 +25,26 @@ LAYOUTS = (
 )
 
 
-def find_cases(root: str | Path, split: str | None) -> list[Case]:
-    """The cases of one split, or with None all cases, in the order of their ids."""
-    source = _find(Path(root))
-    if split is None:
-        return [source.cases[name] for name in sorted(source.cases)]
-    if split not in source.splits:
-        known = ", ".join(source.splits) or "none: add a splits.json, or let somite split by patient"
-        raise InputError(f"{root} has no split called {split!r} (there are: {known})")
-    return [source.cases[name] for name in sorted(source.splits[split])]
-
-
-def find_splits(root: str | Path) -> dict[str, list[Case]]:
-    """The splits that the data bring; empty where they bring none."""
-    source = _find(Path(root))
-    return {name: [source.cases[i] for i in sorted(ids)] for name, ids in source.splits.items()}
+def find(root: str | Path, masks: bool = True) -> Source:
+    """All cases of a folder or table, and the splits that it brings. masks: each image has one, else masks are passed over."""
+    root = Path(root)
+    if not root.exists():
+        raise InputError(f"{root} does not exist; check the path of the data")
+    if root.is_file():
+        if root.suffix.lower() != ".csv":
+            raise InputError(
+                f"{root} is a file but no CSV table: give a folder or a CSV with columns {'image, mask' if masks else 'image'}"
+            )
+        return _table(root, masks)
+    if nnunet.is_raw(root):
+        return nnunet.find(root)
+    if (root / "images").is_dir():
+        return _annotated(root, _pairs(root) if masks else _alone(root, root / "images"))
+    if any(_bare(stem(path)) for path in listing(root)) or (listing(root) and not masks):
+        return _annotated(root, _side_by_side(root) if masks else _alone(root, root))
+    if not any(root.iterdir()):
+        raise InputError(f"{root} is empty: it should hold {LAYOUTS}")
+    raise InputError(f"{root} is in no layout that somite knows: it should hold {LAYOUTS}")
 
 
 def find_inputs(paths: Sequence[str | Path], channels: int = 1) -> list[Case]:
@@ -69,22 +74,13 @@ def find_inputs(paths: Sequence[str | Path], channels: int = 1) -> list[Case]:
     return [Case(name, in_order(name, parts, channels), None, name) for name, parts in sorted(found.items())]
 
 
-def _find(root: Path) -> Source:
-    if not root.exists():
-        raise InputError(f"{root} does not exist; check the path of the data")
-    if root.is_file():
-        if root.suffix.lower() != ".csv":
-            raise InputError(f"{root} is a file but no CSV table: give a folder or a CSV with columns image, mask")
-        return _table(root)
-    if nnunet.is_raw(root):
-        return nnunet.find(root)
-    if (root / "images").is_dir():
-        return _annotated(root, _pairs(root))
-    if any(_bare(stem(path)) for path in listing(root)):
-        return _annotated(root, _side_by_side(root))
-    if not any(root.iterdir()):
-        raise InputError(f"{root} is empty: it should hold {LAYOUTS}")
-    raise InputError(f"{root} is in no layout that somite knows: it should hold {LAYOUTS}")
+def _alone(root: Path, folder: Path) -> dict[str, Case]:
+    """Images without masks; those that `splits.json` excludes, and files that are named as masks, are left out."""
+    excluded = _excluded(root)
+    named = {name: path for name, path in by_stem(listing(folder)).items() if name not in excluded and not _bare(name)}
+    if not named:
+        raise InputError(f"{folder} {NO_IMAGES}")
+    return {name: Case(name, (path,), None, name) for name, path in sorted(named.items())}
 
 
 def _pairs(root: Path) -> dict[str, Case]:
@@ -166,14 +162,14 @@ def _annotated(root: Path, cases: dict[str, Case]) -> Source:
     return Source(cases, splits)
 
 
-def _table(path: Path) -> Source:
-    table = rows(path, ("image", "mask"))
+def _table(path: Path, masked: bool) -> Source:
+    table = rows(path, ("image", "mask") if masked else ("image",))
     if not table:
         raise InputError(f"{path} has no rows: add one for each image")
     cases: dict[str, Case] = {}
     splits: dict[str, list[str]] = {}
     for line, row in enumerate(table, start=2):
-        case = _table_case(path, line, row)
+        case = _table_case(path, line, row, masked)
         if case.id in cases:
             places = " and ".join(split for split, ids in splits.items() if case.id in ids)
             known = f" (already in {places})" if places else ""
@@ -181,7 +177,7 @@ def _table(path: Path) -> Source:
         cases[case.id] = case
         if row.get("split"):
             splits.setdefault(row["split"], []).append(case.id)
-    masks = Counter(case.mask for case in cases.values())
+    masks = Counter(case.mask for case in cases.values() if case.mask is not None)
     shared = next((mask for mask, count in masks.items() if count > 1), None)
     if shared:
         raise InputError(f"{path} gives {shared} as the mask of {masks[shared]} images: each image has its own")
@@ -192,14 +188,14 @@ def _table(path: Path) -> Source:
     return Source(cases, splits)
 
 
-def _table_case(path: Path, line: int, row: Mapping[str, str]) -> Case:
+def _table_case(path: Path, line: int, row: Mapping[str, str], masked: bool) -> Case:
     """One row; several channel files of an image are separated by semicolons."""
-    for column in ("image", "mask"):
+    for column in ("image", "mask") if masked else ("image",):
         if not row[column]:
             raise InputError(f"{path}, line {line}, has no {column}: fill it in or remove the row")
     files = tuple(path.parent / name.strip() for name in row["image"].split(";"))
-    mask = path.parent / row["mask"]
-    for file in (*files, mask):
+    mask = path.parent / row["mask"] if masked else None
+    for file in (*files, *([mask] if mask else [])):
         if not file.is_file():
             raise InputError(f"{path}, line {line}, names {file}, which does not exist (relative to the table)")
     name = row.get("id") or stem(files[0])

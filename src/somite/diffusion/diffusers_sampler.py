@@ -10,7 +10,7 @@ from torch import Tensor
 from .. import rng
 from ..errors import InputError
 from ..types import State
-from .samplers import Denoise, Sampler, Step, checked, clipped, counted
+from .samplers import Clip, Denoise, Sampler, Step, checked, clipped, counted
 from .schedule import Schedule
 
 # Most schedulers return NaN on beta = 1, the end of a zero_snr schedule, where the log-SNR is -infinity. Nearer to 1 those
@@ -30,7 +30,7 @@ class Diffusers(Sampler):
         self,
         scheduler: str = "DPMSolverMultistepScheduler",
         steps: int = 20,
-        clip: float | None = 1.0,
+        clip: Clip = "codec",
         inherit_state: bool = True,
         options: dict[str, Any] | None = None,
     ) -> None:
@@ -59,7 +59,7 @@ class Diffusers(Sampler):
             raise InputError(f"diffusers' {self.scheduler} has no option {unknown[0]!r}; correct --method.sampler.options")
         return kind(**{name: value for name, value in wanted.items() if name in known})
 
-    def trajectory(self, denoise: Denoise, schedule: Schedule, x: Tensor) -> Iterator[Step]:
+    def trajectory(self, denoise: Denoise, schedule: Schedule, x: Tensor, bound: float | None = None) -> Iterator[Step]:
         counted(self.steps, len(schedule))
         scheduler = self.build(schedule)
         scheduler.set_timesteps(self.steps, device=x.device)
@@ -73,7 +73,7 @@ class Diffusers(Sampler):
             with torch.no_grad():
                 x_t = scheduler.scale_model_input(x, stamp)  # some schedulers walk x / alpha
                 alpha, sigma = now = schedule.at(t)
-                pred = clipped(denoise(x_t, torch.full((len(x),), t, device=x.device), state), x_t, now, self.clip)
+                pred = clipped(denoise(x_t, torch.full((len(x),), t, device=x.device), state), x_t, now, self.limit(bound))
                 after = scheduler.step(alpha * pred.eps - sigma * pred.x0, stamp, x, **keywords).prev_sample
             yield Step(t, x_t, pred)
             x, state = after, pred.output.state if self.inherit_state else None

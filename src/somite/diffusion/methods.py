@@ -16,10 +16,10 @@ from ..errors import InputError
 from ..types import Cond, Network, Noised, Output, Prediction, Shape, State, right
 from .codec import Codec, Signed
 from .readout import Readout, Sampled
-from .samplers import Sampler, Step
+from .samplers import Sampler, Step, counted
 from .schedule import Schedule
 from .terms import Term
-from .timesteps import Knots, TimestepDistribution, Uniform, steps_by_benefit
+from .timesteps import TimestepDistribution, Uniform
 
 
 class Method(nn.Module, ABC):
@@ -30,11 +30,11 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def loss(self, target: Tensor, cond: Cond) -> dict[str, Tensor]:
-        """Named scalar losses; "loss" is the one to minimise. `target` is a label map (b, 1, *s)."""
+        """Named scalar losses; "loss" is the one to minimise. `target` (b, c, *s) is in data space: a label map, an image."""
 
     @abstractmethod
     def sample(self, cond: Cond, shape: Shape, of: Sequence[int] | None = None) -> Tensor:
-        """Samples of the target: probabilities (b, codec.channels, *s), b = shape[0]. `of`: which condition each sample
+        """Samples of targets of this shape, (b, codec.maps, *s): probabilities of a mask. `of`: which condition each sample
         has, so that many of one are encoded once; None: one of each.
         """
 
@@ -48,14 +48,6 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def steps(self) -> int:
         """Reverse steps a sample takes."""
-
-    @abstractmethod
-    def take(self, steps: int) -> None:
-        """Sample with this many reverse steps from now on. Raises InputError where steps make no sense."""
-
-    def place(self, benefit: Knots, steps: int) -> None:
-        """Sample with `steps` reverse steps, placed where the image is worth most (`timesteps.steps_by_benefit`)."""
-        raise InputError("this method has no timesteps to place; leave --benefit out")
 
     @property
     def placed(self) -> list[int] | None:
@@ -91,12 +83,15 @@ class Diffusion(Method):
             raise InputError(
                 "noise prediction cannot recover x0 where the schedule ends without signal (zero_snr); set --method.predicts v, x0 or logits"
             )
+        counted(sampler.steps, len(schedule))
         self.network, self.schedule, self.codec = network, schedule, codec or Signed()
         self.terms, self.sampler, self.predicts = terms, sampler, predicts
         self.timesteps, self.readout = timesteps or Uniform(), readout or Sampled()
 
     def corrupt(self, target: Tensor, t: Tensor, eps: Tensor) -> Noised:
         x0 = self.codec.encode(target)
+        if x0.shape != eps.shape:
+            raise ValueError(f"the codec encodes {tuple(target.shape)} to {tuple(x0.shape)} but the noise has {tuple(eps.shape)}")
         alpha, sigma = (right(c, x0) for c in self.schedule(t))
         x_t = alpha * x0 + sigma * eps
         return Noised(self.codec.probabilities(target), x0, eps, x_t, t, self.schedule.posterior(t))
@@ -108,6 +103,7 @@ class Diffusion(Method):
     def read(self, out: Output, x_t: Tensor, t: Tensor) -> Prediction:
         alpha, sigma = (right(c, x_t) for c in self.schedule(t))
         value = out.value.float()
+        fitting(value, x_t)
         match self.predicts:
             case "eps":
                 return Prediction((x_t - sigma * value) / alpha, value, out)
@@ -129,45 +125,48 @@ class Diffusion(Method):
         """Every step of one sampling; `shape` is the targets' in data space."""
         x = rng.normal(self.codec.shape(shape), self.schedule.table.device)
         known = self.encode(cond, of)
-        yield from self.sampler.trajectory(lambda x, t, state: self.denoise(x, t, known, state), self.schedule, x)
+        yield from self.sampler.trajectory(lambda x, t, state: self.denoise(x, t, known, state), self.schedule, x, self.codec.bound)
 
     def sample(self, cond: Cond, shape: Shape, of: Sequence[int] | None = None) -> Tensor:
         *_, last = self.trajectory(cond, shape, of)
-        return self.readout(last, self.codec)
+        return self.readout(last, self.codec, shape)
 
     @property
     def steps(self) -> int:
         return self.sampler.steps
 
-    def take(self, steps: int) -> None:
-        if not 1 <= steps <= len(self.schedule):
-            raise InputError(
-                f"--steps {steps}: this method was trained with {len(self.schedule)} timesteps; choose 1 to {len(self.schedule)}"
-            )
-        self.sampler.steps = steps
-
-    def place(self, benefit: Knots, steps: int) -> None:
-        self.sampler.place(steps_by_benefit(benefit, self.schedule, steps))
-
     @property
     def placed(self) -> list[int] | None:
-        return self.sampler.placed if self.sampler.placed and len(self.sampler.placed) == self.steps else None
+        return self.sampler.placed
 
 
 class FeedForward(Method):
-    """The same networks with nothing to denoise: x is zero, t is 0, one evaluation, read as logits."""
+    """The same networks with nothing to denoise: x is zero, t is 0, one evaluation, read as logits of a mask or as the target.
 
-    def __init__(self, network: Network, terms: dict[str, Term], codec: Codec | None = None, readout: Readout | None = None) -> None:
+    predicts: "logits", or "x0" for targets that are no masks.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        terms: dict[str, Term],
+        codec: Codec | None = None,
+        readout: Readout | None = None,
+        predicts: Literal["logits", "x0"] = "logits",
+    ) -> None:
         super().__init__()
         self.network, self.terms, self.codec, self.readout = network, terms, codec or Signed(), readout or Sampled()
+        self.predicts = predicts
 
     def predict(self, known: Cond, shape: Shape, device: torch.device) -> tuple[Prediction, Tensor, Tensor]:
         """The prediction with the x and t that stood for "nothing"; `known` as the network's `encode` returned it."""
         x = torch.zeros(self.codec.shape(shape), device=device)
         t = torch.zeros(shape[0], dtype=torch.long, device=device)
         out = self.network(x, t, known)
-        logits = out.value.float()
-        return Prediction(self.codec.from_logits(logits), x, out, logits), x, t
+        value = out.value.float()
+        fitting(value, x)
+        logits = value if self.predicts == "logits" else None
+        return Prediction(value if logits is None else self.codec.from_logits(value), x, out, logits), x, t
 
     def loss(self, target: Tensor, cond: Cond) -> dict[str, Tensor]:
         pred, x, t = self.predict(self.network.encode(cond), tuple(target.shape), target.device)
@@ -176,12 +175,17 @@ class FeedForward(Method):
     @torch.no_grad()
     def sample(self, cond: Cond, shape: Shape, of: Sequence[int] | None = None) -> Tensor:
         pred, _, _ = self.predict(self.encode(cond, of), shape, next(self.parameters()).device)
-        return self.readout(Step(-1, pred.x0, pred), self.codec)
+        return self.readout(Step(-1, pred.x0, pred), self.codec, shape)
 
     @property
     def steps(self) -> int:
         return 1
 
-    def take(self, steps: int) -> None:
-        if steps != 1:
-            raise InputError(f"--steps {steps}: a feed-forward method takes exactly one step; leave --steps out")
+
+def fitting(value: Tensor, x: Tensor) -> None:
+    """A network's value has the shape of what it was given: another one would broadcast without a word."""
+    if value.shape != x.shape:
+        raise InputError(
+            f"the network returns {tuple(value.shape)} for a target of {tuple(x.shape)} in model space; "
+            f"give it {x.shape[1]} mask channels (--method.network.mask_channels {x.shape[1]})"
+        )

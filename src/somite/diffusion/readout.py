@@ -9,21 +9,22 @@ from abc import ABC, abstractmethod
 from torch import Tensor
 
 from ..errors import InputError
+from ..types import Shape
 from .codec import Codec
 from .samplers import Step
 
 
 class Readout(ABC):
     @abstractmethod
-    def __call__(self, last: Step, codec: Codec) -> Tensor:
-        """Probabilities (b, codec.channels, *s) from the last step of a trajectory."""
+    def __call__(self, last: Step, codec: Codec, shape: Shape) -> Tensor:
+        """The answer (b, codec.maps, *s) from the last step of a trajectory; `shape` is the target's in data space."""
 
 
 class Sampled(Readout):
     """The sample: the default."""
 
-    def __call__(self, last: Step, codec: Codec) -> Tensor:
-        return codec.decode(last.x)
+    def __call__(self, last: Step, codec: Codec, shape: Shape) -> Tensor:
+        return codec.decode(last.x, shape)
 
 
 class Auxiliary(Readout):
@@ -32,7 +33,7 @@ class Auxiliary(Readout):
     def __init__(self, key: str = "cal") -> None:
         self.key = key
 
-    def __call__(self, last: Step, codec: Codec) -> Tensor:
+    def __call__(self, last: Step, codec: Codec, shape: Shape) -> Tensor:
         maps = last.pred.output.aux
         if self.key not in maps:
             raise InputError(
@@ -52,9 +53,9 @@ class Fused(Readout):
     def __init__(self, key: str = "cal", official: bool = False) -> None:
         self.map, self.official = Auxiliary(key), official
 
-    def __call__(self, last: Step, codec: Codec) -> Tensor:
-        cal = self.map(last, codec)
-        return fused(last.x, cal) if self.official else fused_each(codec.decode(last.x), cal)
+    def __call__(self, last: Step, codec: Codec, shape: Shape) -> Tensor:
+        cal = self.map(last, codec, shape)
+        return fused(last.x, cal) if self.official else fused_each(codec.decode(last.x, shape), cal)
 
 
 def fused(sample: Tensor, cal: Tensor) -> Tensor:

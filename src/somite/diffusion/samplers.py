@@ -7,7 +7,7 @@ t = 0, the mistake that made one-step diffusion look impossible (Garcia et al., 
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
@@ -32,57 +32,59 @@ class Step:
     pred: Prediction
 
 
+Clip = float | Literal["codec"] | None
+Spacing = Literal["trailing", "linspace"]
+
+
 class Sampler(ABC):
-    """`steps` evaluations; x0_hat is clipped to [-clip, clip] unless clip is None; a network's state is handed on or not."""
+    """`steps` evaluations. clip: x0_hat is kept in [-clip, clip]; "codec" takes the codec's own bound, None leaves it as it is.
+    inherit_state: whether what a network hands on is given back to it at the next step.
+    """
 
     steps: int
-    clip: float | None
+    clip: Clip
     inherit_state: bool
+    placed: list[int] | None = None  # timesteps that were chosen one by one, where sampling takes them
 
-    placed: list[int] | None = None  # timesteps chosen one by one, for samplings of as many steps
-
-    def place(self, timesteps: Sequence[int]) -> None:
-        """Step through just these timesteps from now on. Raises InputError where the sampler places its steps itself."""
-        raise InputError(f"the sampler {type(self).__name__} places its timesteps itself; use DDIM or Ancestral")
+    def limit(self, bound: float | None) -> float | None:
+        """By what x0_hat is clipped, where `bound` is the codec's."""
+        return bound if self.clip == "codec" else self.clip
 
     @abstractmethod
-    def trajectory(self, denoise: Denoise, schedule: Schedule, x: Tensor) -> Iterator[Step]:
-        """Every step from standard normal noise x (b, k, *s) to the sample, which is the last step's x."""
-
-
-Spacing = Literal["trailing", "linspace"]
+    def trajectory(self, denoise: Denoise, schedule: Schedule, x: Tensor, bound: float | None = None) -> Iterator[Step]:
+        """Every step from standard normal noise x (b, k, *s) to the sample, which is the last step's x; `bound`: the codec's."""
 
 
 class Stepwise(Sampler):
     """The loop, with one formula left open.
 
     spacing: "trailing" are T-1, T-1 - T/n, ...; "linspace" are n equally spaced timesteps from T-1 to 0, which is how
-    guided-diffusion and its descendants respace (Lin et al. 2024, table 2). Timesteps that were placed come before both.
+    guided-diffusion and its descendants respace (Lin et al. 2024, table 2). placed: decreasing timesteps from T-1 that come
+    before both in samplings of as many steps; other numbers of steps, as in a report's sweep, keep the rule.
     """
 
-    spacing: Spacing
-
-    def place(self, timesteps: Sequence[int]) -> None:
-        if not timesteps or min(timesteps) < 0 or any(later >= earlier for earlier, later in pairwise(timesteps)):
-            raise InputError(f"sampling goes through decreasing timesteps from T-1 to 0 at the lowest, got {list(timesteps)}")
-        self.placed, self.steps = list(timesteps), len(timesteps)
+    def __init__(self, steps: int, clip: Clip, inherit_state: bool, spacing: Spacing, placed: list[int] | None) -> None:
+        if placed is not None and (not placed or min(placed) < 0 or any(later >= earlier for earlier, later in pairwise(placed))):
+            raise InputError(f"sampling goes through decreasing timesteps from T-1 to 0 at the lowest, got {placed}")
+        self.steps, self.clip, self.inherit_state, self.spacing = steps, clip, inherit_state, spacing
+        self.placed = placed if placed is not None and len(placed) == steps else None
 
     def timesteps(self, total: int) -> list[int]:
         """`steps` decreasing timesteps, the first of them total-1."""
         counted(self.steps, total)
-        if self.placed is not None and len(self.placed) == self.steps:
+        if self.placed is not None:
             return self.placed
         if self.spacing == "linspace" and self.steps > 1:
             return [round(i * (total - 1) / (self.steps - 1)) for i in reversed(range(self.steps))]
         return [round(total * (1 - i / self.steps)) - 1 for i in range(self.steps)]
 
-    def trajectory(self, denoise: Denoise, schedule: Schedule, x: Tensor) -> Iterator[Step]:
-        ts = checked(self.timesteps(len(schedule)), len(schedule))
+    def trajectory(self, denoise: Denoise, schedule: Schedule, x: Tensor, bound: float | None = None) -> Iterator[Step]:
+        ts, clip = checked(self.timesteps(len(schedule)), len(schedule)), self.limit(bound)
         state: State = None
         for t, s in zip(ts, [*ts[1:], -1], strict=True):
             with torch.no_grad():  # not around a yield: it would leak to whoever iterates
                 now, then = schedule.at(t), schedule.at(s)
-                pred = clipped(denoise(x, torch.full((len(x),), t, device=x.device), state), x, now, self.clip)
+                pred = clipped(denoise(x, torch.full((len(x),), t, device=x.device), state), x, now, clip)
                 x_s = self.step(pred, x, now, then)
             yield Step(t, x, pred)
             x, state = x_s, pred.output.state if self.inherit_state else None
@@ -104,7 +106,7 @@ def clipped(pred: Prediction, x: Tensor, now: AlphaSigma, clip: float | None) ->
 
 def counted(steps: int, total: int) -> None:
     if not 1 <= steps <= total:
-        raise InputError(f"{steps} sampling steps asked for, but this method was trained with {total} timesteps; choose 1 to {total}")
+        raise InputError(f"--steps {steps}: this method was trained with {total} timesteps; choose 1 to {total}")
 
 
 def checked(ts: list[int], total: int) -> list[int]:
@@ -121,11 +123,18 @@ class DDIM(Stepwise):
     """Song et al. 2021, eq. 12. eta = 0 is deterministic given the first noise; eta = 1 with all steps is ancestral sampling."""
 
     def __init__(
-        self, steps: int = 50, eta: float = 0.0, clip: float | None = 1.0, inherit_state: bool = True, spacing: Spacing = "trailing"
+        self,
+        steps: int = 50,
+        eta: float = 0.0,
+        clip: Clip = "codec",
+        inherit_state: bool = True,
+        spacing: Spacing = "trailing",
+        placed: list[int] | None = None,
     ) -> None:
+        super().__init__(steps, clip, inherit_state, spacing, placed)
         if eta < 0:
             raise InputError(f"--method.sampler.eta {eta}: 0 is deterministic, 1 is ancestral; it cannot be negative")
-        self.steps, self.eta, self.clip, self.inherit_state, self.spacing = steps, eta, clip, inherit_state, spacing
+        self.eta = eta
 
     def step(self, pred: Prediction, x: Tensor, now: AlphaSigma, then: AlphaSigma) -> Tensor:
         (a_t, s_t), (a_s, s_s) = now, then
@@ -145,11 +154,13 @@ class Ancestral(Stepwise):
         self,
         steps: int = 1000,
         variance: Literal["small", "large", "learned"] = "small",
-        clip: float | None = 1.0,
+        clip: Clip = "codec",
         inherit_state: bool = True,
         spacing: Spacing = "trailing",
+        placed: list[int] | None = None,
     ) -> None:
-        self.steps, self.variance, self.clip, self.inherit_state, self.spacing = steps, variance, clip, inherit_state, spacing
+        super().__init__(steps, clip, inherit_state, spacing, placed)
+        self.variance = variance
 
     def step(self, pred: Prediction, x: Tensor, now: AlphaSigma, then: AlphaSigma) -> Tensor:
         (a_t, s_t), (a_s, s_s) = now, then

@@ -8,6 +8,7 @@ w (resamples, G) @ sums (G, ...). Groups are sorted first: the answer depends on
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,6 +24,12 @@ class Interval:
     high: float
     cases: int
     groups: int
+
+
+def as_json(found: Interval) -> dict[str, Any]:
+    """NaN becomes None, which JSON has a word for."""
+    values = {"mean": found.mean, "low": found.low, "high": found.high, "cases": found.cases, "groups": found.groups}
+    return {k: None if isinstance(v, float) and np.isnan(v) else v for k, v in values.items()}
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,9 @@ class Expected(Firing):
         return torch.full(shape, update_rate, device=device)
 
 
+FIRINGS = {"stochastic": Stochastic, "expected": Expected}
+
+
 class Replay(Firing):
     """Maps given one by one, to repeat another program's run or to compare two forms of the rule."""
 

@@ -1,4 +1,4 @@
-"""Images of any size for networks that halve them: extend at the far edges, cut the output back."""
+"""Images of any size: extended at the far edges to what a network or a window wants, and cut back."""
 
 from collections.abc import Sequence
 
@@ -22,3 +22,10 @@ def cropped(x: Tensor, space: Sequence[int]) -> Tensor:
     for axis, size in enumerate(space, first):
         x = x.narrow(axis, 0, size)
     return x
+
+
+def mirrored(x: Tensor, axis: int, want: int) -> Tensor:
+    """`x` reflected at its end along an axis until it is `want` long."""
+    have = x.shape[axis]
+    period = torch.cat([torch.arange(have), torch.arange(have - 2, 0, -1)]) if have > 1 else torch.zeros(1, dtype=torch.long)
+    return x.index_select(axis, period[torch.arange(want) % len(period)])

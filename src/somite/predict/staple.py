@@ -3,19 +3,34 @@
 import numpy as np
 import SimpleITK
 
-from .fusion import Fusion, votes
+from .fusion import Fusion, Map, Tally, vote
 
 
 class Staple(Fusion):
     """The probability that a pixel is foreground given the members' masks, each weighted by its own estimated sensitivity and
     specificity; for several classes one label against the rest, normalised. Where all members agree, their common mask.
+    The weights are of the whole case, so all masks are held until the last has come: a byte a pixel, class and member.
     """
+
+    local = False
 
     def __init__(self, iterations: int = 50) -> None:
         self.iterations = iterations
 
-    def __call__(self, members: np.ndarray) -> np.ndarray:
-        masks = votes(members)  # (m, k, *s)
+    def start(self) -> Tally:
+        return Masks(self.iterations)
+
+
+class Masks(Tally):
+    def __init__(self, iterations: int) -> None:
+        self.iterations = iterations
+        self.masks: list[np.ndarray] = []
+
+    def add(self, member: Map) -> None:
+        self.masks.append(vote(member))
+
+    def value(self) -> Map:
+        masks = np.stack(self.masks)  # (m, k, *s)
         fused = np.stack([self.one(masks[:, label]) for label in range(masks.shape[1])]).astype(np.float32)
         return fused if len(fused) == 1 else fused / np.maximum(fused.sum(0, keepdims=True), 1e-6)
 

@@ -9,7 +9,8 @@ from collections.abc import Iterable
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from .fusion import Fusion, Mean
+from ..errors import InputError
+from .fusion import Fusion, Map, Mean, Tally
 
 CLIP = 1e-6  # vote shares of 0 and 1 are not certainty
 
@@ -18,10 +19,24 @@ class Tempered(Fusion):
     """Another fusion, its result at a temperature."""
 
     def __init__(self, temperature: float, fusion: Fusion | None = None) -> None:
+        if not temperature > 0:
+            raise InputError(f"temperature {temperature}: probabilities are scaled by a number above 0; 1 changes nothing")
         self.temperature, self.fusion = temperature, fusion or Mean()
+        self.local = self.fusion.local
 
-    def __call__(self, members: np.ndarray) -> np.ndarray:
-        return scaled(self.fusion(members), self.temperature)
+    def start(self) -> Tally:
+        return Scaled(self.fusion.start(), self.temperature)
+
+
+class Scaled(Tally):
+    def __init__(self, tally: Tally, temperature: float) -> None:
+        self.tally, self.temperature = tally, temperature
+
+    def add(self, member: Map) -> None:
+        self.tally.add(member)
+
+    def value(self) -> Map:
+        return scaled(self.tally.value(), self.temperature)
 
 
 def scaled(probability: np.ndarray, temperature: float) -> np.ndarray:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..data.dataset import mirrored
+from ..nn.padding import mirrored
 from ..types import Cond, Network, Output, State, Timesteps
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ..files import write_text
 from ..pipeline import Run
+from ..wording import count, number, size
 from . import words
 from .findings import History, evaluation, history, method, network, source, title, weights
 
@@ -21,7 +22,7 @@ def what(run: Run, past: History) -> str:
     members, steps = run.recipe.task.members, run.method.steps
     facts = [
         f"- **Network:** {network(run)}, {weights(run):,} weights",
-        f"- **Method:** {method(run)}, {words.count(steps, 'reverse step')}, {words.count(members, 'member')} a case",
+        f"- **Method:** {method(run)}, {count(steps, 'reverse step')}, {count(members, 'member')} a case",
         "- **Recipe:** `recipe.yaml`, every default written out",
     ]
     return f"# {title(run, past.environment)}\n\n**{words.NOTICE}**\n\n" + "\n".join(facts)
@@ -46,8 +47,8 @@ def data(past: History) -> str:
     found = past.environment.get("data")
     if not found:
         return ""
-    cases, groups, files = (words.count(found[f"{noun}s"], noun) for noun in ("case", "group", "file"))
-    counts = f"{cases} of {groups}, {files}, {words.size(found['bytes'])}"
+    cases, groups, files = (count(found[f"{noun}s"], noun) for noun in ("case", "group", "file"))
+    counts = f"{cases} of {groups}, {files}, {size(found['bytes'])}"
     return f"## Data\n\nTrain and validation splits: {counts}. SHA-256 over ids and contents: `{found['digest']}`."
 
 
@@ -55,10 +56,12 @@ def training(run: Run, past: History) -> str:
     if not past.environment:
         return "## Training\n\nNot recorded: the weights come from elsewhere."
     made, options = past.environment, run.recipe.training
-    machine = ", ".join(made["gpus"]) or f"{made['processor']}, {words.count(made['threads'], 'thread')}"
-    lines = [f"- {words.count(options.steps, 'step')} at most, batches of {options.batch}, seed {options.seed}"]
+    machine = ", ".join(made["gpus"]) or f"{made['processor']}, {count(made['threads'], 'thread')}"
+    lines = [f"- {count(options.steps, 'step')} at most, batches of {options.batch}, seed {options.seed}"]
     if past.best and past.best["step"]:
-        lines.append(f"- best validation Dice {words.number(past.best['score'])} at step {past.best['step']}: these weights were kept")
+        lines.append(
+            f"- best validation {run.recipe.task.score_name} {number(past.best['score'])} at step {past.best['step']}: these weights were kept"
+        )
     versions = ", ".join(f"{name} {version}" for name, version in made["packages"].items())
     lines += [f"- on {machine}; Python {made['python']}, {versions}", f"- {made['date']}: `{made['command']}`"]
     return "## Training\n\n" + "\n".join(lines)
@@ -68,11 +71,11 @@ def scores(run: Run) -> str:
     if not (run.path / "metrics.json").is_file():
         return f"## Evaluation\n\nNot evaluated yet: `somite evaluate {run.path.resolve().name}`."
     found = evaluation(run.path, run.path)
-    head = words.sentence(found.summary, len({row["case"] for row in found.rows}))
+    view = run.recipe.task.view(found)
+    head = words.sentence(found.summary, view, len({row["case"] for row in found.rows}))
     table = ["| | mean | 95 % interval | | |", "|---|---:|---:|---|---|"]
-    lines = words.lines(found.summary)
-    table += [f"| {line.name} | {line.mean} | {line.interval} | {line.better} | {line.text} |" for line in lines]
-    notes = f"Intervals are percentiles of a bootstrap over groups. {found.summary['empty_rule']}"
+    table += [f"| {line.name} | {line.mean} | {line.interval} | {line.better} | {line.text} |" for line in words.lines(view)]
+    notes = " ".join(["Intervals are percentiles of a bootstrap over groups.", *(f"{lead} {text}" for lead, text in view.notes)])
     return f"## Evaluation\n\n{head} {notes}\n\n" + "\n".join(table)
 
 

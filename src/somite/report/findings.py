@@ -12,16 +12,7 @@ from ..evaluation import read_rows
 from ..files import read_json
 from ..pipeline import Run
 from ..tasks.task import Row
-
-
-@dataclass
-class Evaluation:
-    """The files that `somite evaluate` wrote into one folder; CSV values are still text."""
-
-    summary: dict[str, Any]
-    rows: list[Row]
-    bins: list[Row]
-    curves: list[Row]
+from ..tasks.view import Found
 
 
 @dataclass
@@ -33,22 +24,21 @@ class History:
     environment: dict[str, Any]
 
 
-def evaluation(run: Path, folder: Path) -> Evaluation:
-    """Raises InputError where the folder holds no evaluation."""
+def evaluation(run: Path, folder: Path) -> Found:
+    """The files that `somite evaluate` wrote into a folder. Raises InputError where it holds no evaluation."""
     missing = [name for name in ("metrics.json", "rows.csv") if not (folder / name).is_file()]
     if missing:
         raise InputError(f"{folder} holds no evaluation ({' and '.join(missing)} missing); run `somite evaluate {run}` first")
-    return Evaluation(
-        read_json(folder / "metrics.json"),
-        read_rows(folder / "rows.csv"),
-        *(read_rows(path) if path.is_file() else [] for path in (folder / "reliability.csv", folder / "curves.csv")),
-    )
+    summary = read_json(folder / "metrics.json")
+    tables = {name: read_rows(path) for name in summary.get("tables", ()) if (path := folder / f"{name}.csv").is_file()}
+    return Found(summary, read_rows(folder / "rows.csv"), tables)
 
 
 def history(run: Path) -> History:
     metrics = run / "metrics.csv"
+    rows = read_rows(metrics) if metrics.is_file() else []
     return History(
-        read_rows(metrics) if metrics.is_file() else [],
+        [{**row, "metric": row["metric"].replace("val/dice", "val/score")} for row in rows],  # its name until version 0.1.0
         optional(run / "training.json").get("best"),
         optional(run / "environment.json"),
     )

@@ -1,4 +1,4 @@
-"""A study in one picture: Dice and calibration of every cell with intervals, and the noise loss over t."""
+"""Studies in one picture: Dice and calibration of every cell with intervals, and the noise loss over t."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,16 +16,17 @@ MARKERS = "osD^vP"
 
 
 @styled
-def fair_trial(rows: Rows, curves: Rows) -> Figure:
-    """Networks from top to bottom, methods by colour and marker; the largest ensemble of each cell, not temperature-scaled.
+def forests(rows: Rows, curves: Rows, columns: Sequence[str]) -> Figure:
+    """The first of the columns (networks) from top to bottom, the second (methods) by colour and marker; the largest ensemble of each
+    cell, not temperature-scaled.
 
     curves: the losses of diffusion by timestep; without them there are two panels.
     """
-    networks, methods = (list(dict.fromkeys(row[key] for row in rows)) for key in ("network", "method"))
+    networks, methods = (list(dict.fromkeys(row[key] for row in rows)) for key in columns)
     made = Figure(figsize=(11.5 if curves else 8.5, 1.6 + 0.5 * len(networks)), layout="constrained")
     dice, ece, *rest = made.subplots(1, 3 if curves else 2)
     for axes, metric in ((dice, "dice"), (ece, "ece")):
-        forest(axes, rows, metric, networks, methods)
+        forest(axes, rows, metric, columns, networks, methods)
     ece.set_yticklabels([])
     made.legend(*dice.get_legend_handles_labels(), loc="outside lower left", ncols=len(methods))
     for axes in rest:
@@ -33,11 +34,14 @@ def fair_trial(rows: Rows, curves: Rows) -> Figure:
     return made
 
 
-def forest(axes: Axes, rows: Rows, metric: str, networks: Sequence[str], methods: Sequence[str]) -> None:
+def forest(axes: Axes, rows: Rows, metric: str, columns: Sequence[str], networks: Sequence[str], methods: Sequence[str]) -> None:
     """Means with 95 % intervals over groups."""
     for index, method in enumerate(methods):
         shift = 0.7 * ((index + 0.5) / len(methods) - 0.5)
-        cells = [(place + shift, picked(rows, network, method, None, RAW)) for place, network in enumerate(networks)]
+        cells = [
+            (place + shift, picked(rows, None, RAW, **dict(zip(columns, (network, method), strict=True))))
+            for place, network in enumerate(networks)
+        ]
         found = [(y, mean(here, metric)) for y, here in cells if here]
         x = [one.mean for _, one in found]
         ends = [[abs(one.mean - end) for end in (one.low, one.high)] for _, one in found]

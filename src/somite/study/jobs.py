@@ -9,15 +9,14 @@ import numpy as np
 import torch
 
 from .. import pipeline
+from ..analysis.calibration import fusion_of
 from ..analysis.timesteps import IMAGE, Measured, losses
 from ..diffusion.methods import Diffusion
 from ..errors import InputError
 from ..evaluation import Row, read_rows, write_rows
 from ..files import write_text
 from ..pipeline import Run
-from ..predict.ensemble import Result
-from ..predict.fusion import Mean, decide
-from ..predict.temperature import fit, scaled
+from ..predict.temperature import Tempered, fit
 from ..recipe import parse
 from ..tasks.task import Scored
 from ..train.run import train
@@ -78,17 +77,15 @@ def work(job: Job) -> Path:
     write_text(source, job.recipe)
     train(parse(source), job.folder, str(dict(job.keys)["network"]))
     run, keys = pipeline.load(job.folder), dict(job.keys)
-    own = run.method.steps
     if job.timesteps:
         write_rows(job.table(LOSSES), [{**keys, **row} for row in loss_curve(run, job.timesteps)])
     tables: dict[str, list[Row]] = {VOTES: [], BINS: [], ROWS: []}
     for answer in job.answers:
-        run.read(answer.readout)
-        run.take(own if answer.steps is None else answer.steps)
         method = keys["method"] if answer.readout == "sample" else f"{keys['method']}/{answer.readout}"
-        for scored in evaluated(run, sorted(answer.members)):
-            for name, found in ((ROWS, scored.rows), (BINS, scored.bins), (VOTES, scored.votes)):
-                tables[name] += [{**keys, "method": method, **row} for row in found]
+        steps = {} if answer.steps is None else {"steps": answer.steps}
+        for scored in evaluated(run.at(max(answer.members), readout=answer.readout, **steps), sorted(answer.members)):
+            for name, found in ((ROWS, scored.rows), *scored.tables.items()):
+                tables[name] += keyed({**keys, "method": method}, found)
     for name, found in tables.items():
         write_rows(job.table(name), found)
     return job.folder
@@ -118,27 +115,30 @@ def loss_curve(run: Run, count: int) -> list[Row]:
 
 def evaluated(run: Run, members: Sequence[int]) -> Iterator[Scored]:
     """Each test case with each number of members, raw and at the temperature fitted on validation for that number; only raw
-    ones bring the bins of all pixels, and the votes.
+    ones bring the bins of all pixels, and the votes. Members are fused as the recipe says.
     """
+    fusion, task = fusion_of(run), run.recipe.task
     temperatures = {count: fit(pairs) for count, pairs in validation(run, members).items()}
     for case in run.recipe.data.cases("test"):
-        whole = run.segment(case, members[-1])
+        whole = run.answer(case, keep=True)
         for count in members:
-            fused = Mean()(whole.members[:count])
-            for scaling, probability in ((RAW, fused), (TEMPERATURE, scaled(fused, temperatures[count]))):
-                result = Result(whole.record, decide(fused), probability, whole.members[:count].std(0), whole.members[:count])
+            for scaling, fused in ((RAW, fusion), (TEMPERATURE, Tempered(temperatures[count], fusion))):
                 told = {"members": count, "evaluations": count * run.method.steps, "scaling": scaling}
-                scored = run.recipe.task.score(result)
-                bins = [row for row in scored.bins if row["region"] == "all"]
-                parts = (scored.rows, bins, scored.votes) if scaling == RAW else (scored.rows, [], [])
-                yield Scored(*([{**told, **row} for row in part] for part in parts))
+                scored = task.score(whole.first(count, fused))
+                bins = [row for row in scored.tables[BINS] if row["region"] == "all"]
+                tables = {BINS: bins, VOTES: scored.tables[VOTES]} if scaling == RAW else {}
+                yield Scored(keyed(told, scored.rows), {name: keyed(told, some) for name, some in tables.items()})
+
+
+def keyed(keys: Row, rows: Sequence[Row]) -> list[Row]:
+    return [{**keys, **row} for row in rows]
 
 
 def validation(run: Run, members: Sequence[int]) -> dict[int, list[tuple[np.ndarray, np.ndarray]]]:
     """Probabilities and labels of the validation cases by number of members."""
     pairs: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {count: [] for count in members}
     for case in run.recipe.data.cases("val"):
-        result = run.segment(case, members[-1])
+        result = run.answer(case, keep=True)
         for count in members:
-            pairs[count].append((Mean()(result.members[:count]), result.record.truth))
+            pairs[count].append((result.first(count, fusion_of(run)).probability, result.record.truth))
     return pairs

@@ -1,18 +1,17 @@
-"""From a study's rows to its table, and to which of the paper's claims hold on these data."""
+"""What studies share after their jobs: claims with intervals and adjusted p-values, and the table of all cells."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..analysis.curves import by_case as curve_by_case
-from ..evaluation import floor, pooled, with_interval
+from ..evaluation import with_interval
 from ..files import write_text
-from ..metrics.intervals import Interval, Paired, holm, interval, paired, pooled_interval
-from .fair_trial import BASELINES, NETWORKS, cells
-from .jobs import BINS, LOSSES, RAW, ROWS, TEMPERATURE, VOTES
+from ..metrics.intervals import Interval, Paired, holm, interval, paired
+from ..tasks.segmentation.whole import floor, pooled
+from .jobs import BINS, ROWS, VOTES
 
 Rows = Sequence[dict[str, Any]]
 SHOWN = {"dice": "Dice", "ece": "ECE a case", "ece_foreground": "ECE, foreground", "nll": "NLL"}
@@ -25,7 +24,6 @@ VOTES_AND_FLOOR = """ Pooled: of all pixels of all cases and seeds. Of vote shar
 error that a perfect sampler with as many members would show."""
 POOLED, VOTED = "ECE pooled", "ECE of votes (floor)"
 LEVEL = 0.05
-TWINS = ((RAW, "its feed-forward twin"), (TEMPERATURE, "its temperature-scaled feed-forward twin"))
 
 
 @dataclass(frozen=True)
@@ -81,11 +79,19 @@ def difference(first: Rows, second: Rows, metric: str) -> Paired:
     return paired([ours[c] for c in shared], [theirs[c] for c in shared], [groups[c] for c in shared])
 
 
-def picked(rows: Rows, network: str, method: str, members: int | None, scaling: str) -> list[dict[str, Any]]:
-    """The rows of one cell; members None is the largest ensemble."""
-    here = [r for r in rows if (r["network"], r["method"], r["scaling"]) == (network, method, scaling)]
+def picked(rows: Rows, members: int | None, scaling: str, **cell: str) -> list[dict[str, Any]]:
+    """The rows of one cell (network="EnsemDiff", method="diffusion"); members None is the largest ensemble."""
+    here = [r for r in rows if r["scaling"] == scaling and all(r[key] == value for key, value in cell.items())]
     wanted = max((int(r["members"]) for r in here), default=0) if members is None else members
     return [r for r in here if int(r["members"]) == wanted]
+
+
+def cells(rows: Rows, columns: Sequence[str]) -> Iterator[tuple[tuple, list[dict[str, Any]]]]:
+    """Rows by (*columns, members, scaling), in the order of the grid."""
+    parts: dict[tuple, list[dict[str, Any]]] = {}
+    for row in rows:
+        parts.setdefault((*(row[key] for key in columns), int(row["members"]), row["scaling"]), []).append(row)
+    yield from parts.items()
 
 
 def compared(words: str, first: Rows, second: Rows, metric: str, below: bool) -> list[Claim]:
@@ -96,99 +102,28 @@ def compared(words: str, first: Rows, second: Rows, metric: str, below: bool) ->
     return [Claim(words, found.difference, below, found.p_value)]
 
 
-def calibrated(rows: Rows, network: str, words: str, ours: Rows) -> list[Claim]:
-    """Against the same network trained feed-forward, raw and temperature-scaled."""
-    made = []
-    for scaling, twin in TWINS:
-        theirs = picked(rows, network, "feed-forward", 1, scaling)
-        made += compared(f"{words} better calibrated (ECE a case) than {twin}", ours, theirs, "ece", below=True)
-    return made
-
-
-def claims(rows: Rows, curves: Rows = ()) -> list[Claim]:
-    """The paper's: calibration, accuracy, and the loss over time."""
-    made = []
-    for network in NETWORKS:
-        diffusion = picked(rows, network, "diffusion", None, RAW)
-        made += calibrated(rows, network, f"{network}: the diffusion ensemble is", diffusion)
-        for baseline in BASELINES:
-            theirs = picked(rows, baseline, "feed-forward", 1, RAW)
-            made += compared(f"{network}: diffusion stays below {baseline} in Dice", diffusion, theirs, "dice", below=True)
-        here = [row for row in curves if row["network"] == network]
-        if here:
-            told = f"{network}: the noise loss of diffusion is highest between the ends of t (peak over the higher end)"
-            made.append(Claim(told, peak_over_ends(here), below=False))
-    return adjusted(made)
-
-
-def by_velocity(rows: Rows) -> list[Claim]:
-    """Not the paper's: what of diffusion's rank is owed to noise prediction."""
-    made = []
-    for network in NETWORKS:
-        ours = picked(rows, network, "v-diffusion", None, RAW)
-        words = f"{network}: v-diffusion is"
-        made += compared(
-            f"{words} more accurate (Dice) than diffusion", ours, picked(rows, network, "diffusion", None, RAW), "dice", below=False
-        )
-        made += calibrated(rows, network, words, ours)
-        twin = picked(rows, network, "feed-forward", 1, RAW)
-        made += compared(f"{words} more accurate (Dice) than its feed-forward twin", ours, twin, "dice", below=False)
-    return adjusted(made)
-
-
-def at_equal_cost(rows: Rows) -> list[Claim]:
-    """Not the paper's: as many one-step or feed-forward members as one diffusion sample takes steps, against that sample."""
-    made = []
-    for network in NETWORKS:
-        sample = picked(rows, network, "diffusion", 1, RAW)
-        cost = sample[0]["evaluations"] if sample else None
-        for method in ("one-step", "feed-forward"):
-            ensemble = [r for r in rows if (r["network"], r["method"], r["scaling"]) == (network, method, RAW) and r["evaluations"] == cost]
-            told = f"{network}: {cost} {method} members are {{}} than one diffusion sample of {cost} steps"
-            made += compared(told.format("more accurate (Dice)"), ensemble, sample, "dice", below=False)
-            made += compared(told.format("better calibrated (ECE a case)"), ensemble, sample, "ece", below=True)
-    return adjusted(made)
-
-
 def adjusted(made: Sequence[Claim]) -> list[Claim]:
     """With p-values adjusted for the number of those that have one."""
     given = iter(holm([claim.p_value for claim in made if claim.p_value is not None]))
     return [claim if claim.p_value is None else replace(claim, adjusted=next(given)) for claim in made]
 
 
-def peak_over_ends(rows: Rows) -> Interval:
-    """The largest mean loss at an inner t minus the larger one of the two ends, with a bootstrap over groups of the whole
-    statistic: each draw finds its own peak.
-    """
-    parts, groups = [], []
-    for seed in dict.fromkeys(row["seed"] for row in rows):
-        losses, groups, _ = curve_by_case([row for row in rows if row["seed"] == seed], lambda row: float(row["loss_eps"]))
-        parts.append(losses)
-    losses = np.mean(parts, axis=0)
-    ones = np.ones((len(losses), 1))
-
-    def statistic(total: np.ndarray) -> float:
-        loss = total[:-1] / total[-1]
-        return float(loss[1:-1].max() - max(loss[0], loss[-1]))
-
-    return pooled_interval(np.hstack([losses, ones]), groups, statistic)
-
-
 def text(found: Interval) -> str:
     return f"{found.mean:.4f}" + ("" if np.isnan(found.low) else f" [{found.low:.4f}, {found.high:.4f}]")
 
 
-def table(rows: Rows, bins: Rows = (), votes: Rows = ()) -> str:
+def table(rows: Rows, columns: Sequence[str], metrics: Mapping[str, str], bins: Rows = (), votes: Rows = ()) -> str:
     """Markdown: a line for each cell, means over cases and seeds with 95 % intervals over groups. Bins and votes add their columns."""
-    head = ["network", "method", "members", "evaluations", "scaling", "seeds", "SD of Dice over seeds", *SHOWN.values()]
+    first = next(iter(metrics))
+    head = [*columns, "members", "evaluations", "scaling", "seeds", f"SD of {metrics[first]} over seeds", *metrics.values()]
     head += [POOLED, VOTED] if bins else []
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    of_bins, of_votes = dict(cells(bins)), dict(cells(votes))
-    for cell, here in cells(rows):
-        network, method, members, scaling = cell
-        spread = seed_spread(here, "dice")
-        told = [network, method, str(members), str(here[0]["evaluations"]), scaling, str(len({r["seed"] for r in here}))]
-        told += ["" if np.isnan(spread) else f"{spread:.4f}", *(text(mean(here, metric)) for metric in SHOWN)]
+    of_bins, of_votes = dict(cells(bins, columns)), dict(cells(votes, columns))
+    for cell, here in cells(rows, columns):
+        *names, members, scaling = cell
+        spread = seed_spread(here, first)
+        told = [*names, str(members), str(here[0]["evaluations"]), scaling, str(len({r["seed"] for r in here}))]
+        told += ["" if np.isnan(spread) else f"{spread:.4f}", *(text(mean(here, metric)) for metric in metrics)]
         if bins:
             told += [pooled_ece(of_bins[cell]) if cell in of_bins else "", voted(of_votes[cell]) if cell in of_votes else ""]
         lines.append("| " + " | ".join(told) + " |")
@@ -215,17 +150,18 @@ def listed(made: Sequence[Claim]) -> str:
     return "\n".join(claim.line() for claim in made)
 
 
-def write_verdict(tables: Mapping[str, Rows], out: Path, note: str) -> str:
-    """verdict.md: the table, the claims, and how it was made; returns the paper's claims as text."""
-    rows, bins, votes, curves = (tables[name] for name in (ROWS, BINS, VOTES, LOSSES))
-    lists = {
-        "Claims of arXiv 2403.14440 on these data": claims(rows, curves),
-        "With v prediction, which is not the paper's": by_velocity(rows),
-        "At equal numbers of evaluations": at_equal_cost(rows),
-    }
-    picture = "![Dice and calibration of every cell, and the noise loss over t](fair-trial.png)"
-    parts = ["# Fair trial", note, picture, table(rows, bins, votes), ECE + (VOTES_AND_FLOOR if bins else "")]
-    parts += [RULE] if any(lists.values()) else []
-    parts += [f"## {title}\n\n{listed(made)}" for title, made in lists.items() if made]
-    write_text(out / "verdict.md", "\n\n".join(parts) + "\n")
-    return listed(next(iter(lists.values())))
+def write(
+    path: Path,
+    parts: Sequence[str],
+    tables: Mapping[str, Rows],
+    columns: Sequence[str],
+    metrics: Mapping[str, str],
+    claims: Mapping[str, Sequence[Claim]],
+) -> str:
+    """verdict.md: what it is, the table of all cells, the claims; returns the first list of claims as text."""
+    rows, bins, votes = (tables[name] for name in (ROWS, BINS, VOTES))
+    ece = [ECE + (VOTES_AND_FLOOR if bins else "")] if "ece" in metrics else []
+    told = [*parts, table(rows, columns, metrics, bins, votes), *ece, *([RULE] if any(claims.values()) else [])]
+    told += [f"## {title}\n\n{listed(made)}" for title, made in claims.items() if made]
+    write_text(path, "\n\n".join(told) + "\n")
+    return listed(next(iter(claims.values()), []))

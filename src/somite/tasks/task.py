@@ -1,31 +1,35 @@
-"""A task says what the target is, what the condition, and how a prediction is scored."""
+"""A task is a question asked of cases: what the target is, what the condition, how an answer is drawn, scored and shown.
+
+Training, resuming, evaluation, reports and studies are the same for all tasks and know none of their words.
+"""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from ..data.dataset import Data
-from ..data.preprocess import Preprocess
-from ..data.record import Case, Record
+from ..data.record import Record
+from ..diffusion.codec import Codec
 from ..diffusion.methods import Method
-from ..predict.ensemble import Result
-from ..predict.fusion import Fusion
-from ..types import Cond, Sample
+from ..predict.ensemble import Model
+from ..sampling import Sampling
+from ..types import Cond, Sample, Shape
+from .view import Found, Pictures, Section, View
 
-Row = dict[str, Any]  # one case (and label): {"case", "group", "label", metric: value, ...}
+Answer = Any  # what a task makes of one case; the task alone looks into it
+Row = dict[str, Any]  # one case (and label): {"case", "group", ..., metric: value, ...}
 
 
 @dataclass
 class Scored:
-    """What one case contributes to an evaluation; nothing is averaged before the tables."""
+    """What one case contributes to an evaluation; nothing is averaged before the tables. Each of `tables` becomes a CSV file."""
 
     rows: list[Row]
-    bins: list[Row] = field(default_factory=list)  # reliability, one row a bin: {"case", "region", "bin", "count", ...}
-    votes: list[Row] = field(default_factory=list)  # {"case", "votes", "pixels", "positives"}: how many pixels got so many members' votes
-    curves: list[Row] = field(default_factory=list)  # {"case", "axis": "members" | "steps", "at", "dice"}
+    tables: dict[str, list[Row]] = field(default_factory=dict)
 
 
 @dataclass
@@ -33,38 +37,102 @@ class Glimpse:
     """A quick look at one case during training, at the network's resolution."""
 
     case: str
-    score: float  # what early stopping and the best checkpoint follow: larger is better
-    image: Tensor  # (c, h, w) in [0, 1]
-    truth: Tensor  # (h, w) labels
-    mask: Tensor  # (h, w) labels
-    probability: Tensor  # (h, w)
+    score: float  # what early stopping and the best weights follow: larger is better
+    panels: dict[str, Tensor]  # named pictures, (h, w) or (c, h, w)
+
+
+@dataclass(frozen=True)
+class Variation:
+    """Another sampling that an evaluation takes beside its own, for a curve over `axis`; `options` as `Run.at` takes them."""
+
+    axis: str
+    at: int
+    options: dict[str, Any]
 
 
 class Task(ABC):
-    members: int
-    fusion: Fusion
-    tolerance: float  # of boundary metrics, in mm for volumes and pixels for images
+    """needs: what a case must have, of "image" and "mask"; given: what of it an answer may be made from. score_name: of the score
+    that training follows. keys: the columns of rows that are no metrics. saves: the files that `write` knows, those by default first.
+    """
 
-    @abstractmethod
+    needs: frozenset[str] = frozenset({"image"})
+    given: frozenset[str] = frozenset({"image"})
+    score_name: str = "score"
+    keys: tuple[str, ...] = ("case", "group")
+    saves: tuple[str, ...] = ()
+    by_default: tuple[str, ...] = ()
+    members: int = 1  # samples a case, where nothing else is asked for
+
     def settings(self) -> dict[str, Any]:
-        """What a reader must know of how it scores: "members" and whatever the metrics depend on."""
+        """What a reader must know of how it scores: whatever the metrics depend on."""
+        return {}
+
+    def check(self, data: Data, codec: Codec, samples: Sequence[Sample]) -> None:
+        """Raises InputError for what would otherwise fail hours into a training; `samples` are the training cases."""
+        return
+
+    def split(self, sample: Sample) -> tuple[Tensor, Cond]:
+        """Which entry of a batch is the target, in data space, and which are the condition."""
+        return self.target(sample), self.cond(sample)
 
     @abstractmethod
-    def split(self, batch: Sample) -> tuple[Tensor, Cond]:
-        """Which entry of a batch is the target and which are the condition."""
+    def target(self, sample: Sample) -> Tensor: ...
 
     @abstractmethod
-    def glimpse(self, method: Method, batch: Sample, case: str) -> Glimpse:
-        """Score one validation case (a batch of its slices) by sampling it."""
+    def cond(self, sample: Sample) -> Cond:
+        """The condition, in training and for answers alike."""
 
     @abstractmethod
-    def predict(self, method: Method, preprocess: Preprocess, record: Record, seed: int, members: int | None = None) -> Result:
-        """What the method makes of one case, in the case's own geometry; `members` of an ensemble, or the task's own number."""
+    def shape(self, sample: Sample) -> Shape:
+        """The shape in data space of the targets of a sample that may lack them."""
 
     @abstractmethod
-    def score(self, result: Result) -> Scored:
-        """All metrics of one predicted, labelled case."""
+    def glimpse(self, method: Method, sample: Sample, case: str) -> Glimpse:
+        """Score one validation case (its n slices) by sampling it."""
+
+    def diagnose(self, glimpses: Sequence[Glimpse]) -> str | None:
+        """What is wrong with these samples, in words; None if nothing is."""
+        return None
 
     @abstractmethod
-    def evaluate(self, method: Method, data: Data, cases: Iterable[Case], seed: int) -> Iterator[Scored]:
-        """Score cases at their native resolution."""
+    def answer(self, models: Sequence[Model], record: Record, sampling: Sampling, keep: bool = False) -> Answer:
+        """What the models (one, or the folds) make of one case: the only place that samples. keep: all members too."""
+
+    @abstractmethod
+    def score(self, answer: Answer) -> Scored:
+        """All metrics of one answered case whose truth is known."""
+
+    def variations(self, method: Method) -> Sequence[Variation]:
+        return ()
+
+    def point(self, answer: Answer, variation: Variation) -> Row:
+        """The row of the table "curves" that a variation gives: {"case", "group", "axis", "at", value}."""
+        raise TypeError(f"{type(self).__name__} names variations but no point of a curve")
+
+    def stratified(self, rows: list[Row]) -> list[Row]:
+        """The rows of the whole set, with columns that tell its parts apart."""
+        return rows
+
+    def conclude(self, rows: Sequence[Row], tables: dict[str, list[Row]]) -> dict[str, Any]:
+        """What the whole set says beyond the means of its rows: further entries of metrics.json."""
+        return {}
+
+    def files(self, case: str, kinds: Collection[str], data: Data, codec: Codec, members: int) -> list[str]:
+        """What `write` calls its files, without their suffix."""
+        return []
+
+    def write(self, answer: Answer, out: Path, kinds: Collection[str]) -> list[Path]:
+        """The answer as files of these kinds, each written whole or not at all."""
+        raise TypeError(f"{type(self).__name__} writes no files")
+
+    @abstractmethod
+    def view(self, found: Found) -> View:
+        """What the numbers of an evaluation mean, and which of them leads."""
+
+    def sections(self, found: Found) -> list[Section]:
+        """Figures for the report, with what is to be said of them."""
+        return []
+
+    def pictures(self, answers: Sequence[Answer], rows: Sequence[Sequence[Row]], data: Data) -> Pictures | None:
+        """How some cases look, each with its rows as they were scored; None where there is nothing to see."""
+        return None

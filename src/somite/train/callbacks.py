@@ -1,5 +1,6 @@
 """What happens beside the training step: checkpoints to resume from, the best weights, pictures, warnings, progress."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ..files import replacing
-from .collapse import diagnose
 from .module import Module
 from .pictures import glimpse_sheet
 
@@ -46,14 +46,14 @@ class Best(Callback):
     """Writes the method's (averaged) weights as safetensors whenever the sampled validation score is the best so far."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.score, self.step = path, -1.0, 0
+        self.path, self.score, self.step = path, -math.inf, 0
 
     def on_validation_epoch_end(self, trainer: Trainer, module: Module) -> None:
         self.fresh = not trainer.sanity_checking
         self.state = {k: v.detach().cpu().clone() for k, v in module.method.state_dict().items()}
 
     def on_validation_end(self, trainer: Trainer, module: Module) -> None:
-        score = float(trainer.callback_metrics["val/dice"])
+        score = float(trainer.callback_metrics["val/score"])
         if self.fresh and score > self.score:
             self.score, self.step = score, trainer.global_step
             write_weights(self.path, self.state)
@@ -79,7 +79,7 @@ class Look(Callback):
         sheet = glimpse_sheet(glimpses[:8])
         with replacing(self.folder / f"step-{trainer.global_step:06d}.png") as path:
             sheet.save(path, format="PNG")
-        warning = diagnose(glimpses)
+        warning = module.task.diagnose(glimpses)
         if warning:
             trainer.progress_bar_callback.print(warning) if trainer.progress_bar_callback else print(warning)
 

@@ -1,5 +1,7 @@
 """The one LightningModule. It holds no mathematics: methods know losses, tasks know scores."""
 
+from typing import Any
+
 import torch
 from lightning import LightningModule
 from torch import Tensor, nn
@@ -8,8 +10,8 @@ from ..diffusion.methods import Method
 from ..errors import InputError
 from ..rng import step_seed
 from ..tasks.task import Glimpse, Task
+from ..training import Training
 from ..types import Sample
-from .options import Training
 
 
 class Module(LightningModule):
@@ -43,7 +45,10 @@ class Module(LightningModule):
     def on_validation_epoch_end(self) -> None:
         scores = torch.tensor([len(self.glimpses), sum(g.score for g in self.glimpses)], device=self.device)
         count, total = torch.as_tensor(self.all_gather(scores)).reshape(-1, 2).sum(0).tolist()
-        self.log("val/dice", total / max(count, 1), prog_bar=True, rank_zero_only=False, sync_dist=False)
+        self.log("val/score", total / max(count, 1), prog_bar=True, rank_zero_only=False, sync_dist=False)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint.update(renamed(checkpoint))
 
     def configure_optimizers(self):  # noqa: ANN201 - Lightning's union of everything
         options = self.training_options
@@ -54,6 +59,12 @@ class Module(LightningModule):
             optimizer = torch.optim.AdamW(decayed(trained, options.weight_decay), lr=options.rate)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, options.rate_at)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def renamed(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """What version 0.1.0 called by another name: its validation score was val/dice for every task."""
+    kept = checkpoint.get("callbacks", {})
+    return {"callbacks": {key.replace("val/dice", "val/score"): state for key, state in kept.items()}}
 
 
 def decayed(trained: list[nn.Parameter], decay: float) -> list[dict]:

@@ -1,22 +1,26 @@
-"""Pictures of what training has reached: image, truth, mask and probability side by side, a case a row."""
+"""Pictures of what training has reached: what the task wants seen of a case, side by side, a case a row."""
 
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ..tasks.task import Glimpse
 
-SIDE, GAP = 128, 4
+SIDE, GAP, TITLE = 128, 4, 14
 
 
 def glimpse_sheet(glimpses: Sequence[Glimpse]) -> Image.Image:
-    sheet = Image.new("RGB", (4 * SIDE + 3 * GAP, len(glimpses) * (SIDE + GAP) - GAP), "white")
-    for row, glimpse in enumerate(glimpses):
-        panels = [grey(glimpse.image), grey(glimpse.truth > 0), grey(glimpse.mask > 0), grey(glimpse.probability)]
-        for column, panel in enumerate(panels):
-            sheet.paste(panel.resize((SIDE, SIDE)), (column * (SIDE + GAP), row * (SIDE + GAP)))
+    """A row a case, a column a panel with its name above."""
+    names = list(glimpses[0].panels)
+    size = len(names) * (SIDE + GAP) - GAP, TITLE + len(glimpses) * (SIDE + GAP) - GAP
+    sheet = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(sheet)
+    for column, name in enumerate(names):
+        draw.text((column * (SIDE + GAP) + 2, 1), name, fill="black")
+        for row, glimpse in enumerate(glimpses):
+            sheet.paste(grey(glimpse.panels[name]).resize((SIDE, SIDE)), (column * (SIDE + GAP), TITLE + row * (SIDE + GAP)))
     return sheet
 
 

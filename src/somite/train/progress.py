@@ -1,17 +1,25 @@
-"""One line of progress: steps, loss, sampled Dice and the time left; plain lines where the output is no terminal."""
+"""One line of progress: steps, loss, sampled score and the time left; plain lines where the output is no terminal."""
 
 import sys
+import time
 from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from ..wording import duration
+
+FIRST = 10  # steps that are timed before the time of all is foretold
+
 
 class Line(ProgressBar):
-    def __init__(self) -> None:
+    """`score`: the name of the validation score."""
+
+    def __init__(self, score: str) -> None:
         super().__init__()
-        self.enabled = True
+        self.enabled, self.score = True, score
+        self.began, self.steps = time.monotonic(), 0
         columns = TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
         self.bar = Progress(*columns, TextColumn("left"), TimeRemainingColumn(elapsed_when_finished=False))
         self.task: TaskID | None = None
@@ -27,6 +35,7 @@ class Line(ProgressBar):
             self.bar.console.print(*args, **kwargs)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.began, self.steps = time.monotonic(), 0
         if self.enabled and self.terminal:
             self.bar.start()
             self.task = self.bar.add_task(
@@ -34,8 +43,20 @@ class Line(ProgressBar):
             )
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ANN401
+        self.foretell(trainer)
         if self.task is not None:
             self.bar.update(self.task, completed=batch_idx + 1, description=self.described(trainer))
+
+    def foretell(self, trainer: Trainer) -> None:
+        """After the first ten steps, once: what one takes, and so all that are left. The first of them, slow for other reasons, is not counted."""
+        self.steps += 1
+        if self.steps == 1:
+            self.began = time.monotonic()
+        if self.steps == FIRST:
+            each = (time.monotonic() - self.began) / (FIRST - 1)
+            left = int(trainer.num_training_batches) - trainer.global_step * trainer.accumulate_grad_batches
+            if left > 0:
+                self.print(f"{each:.3g} s a step, so about {duration(each * left)} for the {left:,} that are left, validation not counted")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.enabled and not self.terminal:
@@ -51,8 +72,7 @@ class Line(ProgressBar):
     def terminal(self) -> bool:
         return sys.stdout.isatty()
 
-    @staticmethod
-    def described(trainer: Trainer) -> str:
-        named = {"loss": "loss", "val/dice": "validation Dice"}
+    def described(self, trainer: Trainer) -> str:
+        named = {"loss": "loss", "val/score": f"validation {self.score}"}
         known = trainer.callback_metrics
         return "  ".join(f"{name} {float(known[key]):.3f}" for key, name in named.items() if key in known)

@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,25 +12,28 @@ from jsonargparse import Namespace
 from lightning import Callback, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import EarlyStopping
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
 from ..data.dataset import Data
 from ..data.digest import digest, summary
-from ..environment import environment
+from ..environment import environment, has_bfloat16
 from ..errors import InputError
 from ..files import read_json, write_json, write_text
-from ..recipe import Recipe, build, dump
+from ..progress import tracked
+from ..recipe import Recipe, build, dump, parse
 from ..rng import derive
+from ..training import Training
 from ..types import Sample
+from ..wording import count
 from .callbacks import AtomicCheckpoints, Averaged, Best, Look, Resumable
 from .metrics_csv import MetricsCSV, rewind
 from .module import Module
-from .options import Training
 from .progress import Line
 
 LAST = "checkpoints/last.ckpt"
+FEW = 50  # cases that are read without a bar
 # What may differ when a run is resumed: none of it changes the weights.
 FREE = ("training.workers", "training.checkpoint", "data.cache_gb")
 
@@ -46,13 +50,15 @@ def train(config: Namespace, out: Path, name: str = "") -> None:
     torch.manual_seed(derive("weights", config.training.seed))
     recipe = build(config)
     check(recipe)
-    trainer = make_trainer(recipe.training, out)
+    precision = usable_precision(recipe.training)
+    trainer = make_trainer(recipe, out, precision)
     last = out / LAST
     step = resumed_step(last)
     if step:
         say(f"{out}: going on from step {step} of {recipe.training.steps}")
     else:
-        describe(config, recipe, out, name)
+        describe(config, recipe, out, name, precision)
+    say(in_short(recipe))
     rewind(out / "metrics.csv", step)
     module = Module(recipe.method, recipe.task, recipe.training)
     start = step * recipe.training.accumulate
@@ -73,7 +79,7 @@ def refuse_another(config: Namespace, out: Path) -> None:
         return
     if not path.exists():
         raise InputError(f"{out} holds weights but no recipe.yaml, so it cannot be resumed; choose another --out")
-    changed = differences(yaml.safe_load(path.read_text(encoding="utf-8")), yaml.safe_load(dump(config)))
+    changed = differences(yaml.safe_load(dump(parse(path))), yaml.safe_load(dump(config)))
     if changed:
         raise InputError(
             f"{out} was begun with another recipe ({'; '.join(changed[:3])}); choose another --out, or delete the folder to start afresh"
@@ -86,6 +92,8 @@ def differences(old: Any, new: Any, at: str = "") -> list[str]:  # noqa: ANN401 
     if isinstance(old, dict) and isinstance(new, dict):
         keys = sorted({*old, *new})
         return [text for key in keys for text in differences(old.get(key), new.get(key), f"{at}.{key}".lstrip("."))]
+    if at.endswith(".clip") and old == 1.0 and new == "codec":
+        return []  # version 0.1.0 wrote the codecs' common bound as a number
     return [] if old == new else [f"{at.replace('.init_args', '')} is {old} there and {new} here"]
 
 
@@ -94,42 +102,53 @@ def finished(out: Path) -> bool:
 
 
 def check(recipe: Recipe) -> None:
-    """What would otherwise fail hours later: missing splits, masks that are all empty, classes that do not fit the codec."""
-    labels, channels = recipe.data.labels, recipe.method.codec.channels
-    if labels is not None and channels != len(labels) and not (channels == 1 and len(labels) == 2):
-        raise InputError(
-            f"--data.labels names {len(labels)} classes but the method's codec has {channels} channel(s); add "
-            f"--method.codec somite.diffusion.codec.OneHot --method.codec.classes {len(labels)} --method.network.mask_channels {len(labels)}"
-        )
-    recipe.method.take(recipe.method.steps)  # the first validation, long after, would be the first to sample
+    """What would otherwise fail hours later. Every file is read once, before anything is written."""
     train, val = recipe.data.cases("train"), recipe.data.cases("val")
-    foreground = [bool(recipe.data.loaded(case)[1].any()) for case in [*train, *val]]  # every file is read once, before anything is written
-    if not any(foreground[: len(train)]):
-        raise InputError(
-            f"{recipe.data.path}: none of the {len(train)} training masks has any foreground; check that the masks are the right files"
-        )
+    read = tracked if rank_zero_only.rank == 0 and len(train) + len(val) > FEW else iter
+    samples = [recipe.data.loaded(case) for case in read([*train, *val])]
+    recipe.task.check(recipe.data, recipe.method.codec, samples[: len(train)])
+
+
+def in_short(recipe: Recipe) -> str:
+    """What is about to be trained, in a line."""
+    train, val = (len(recipe.data.cases(split)) for split in ("train", "val"))
+    options = recipe.training
+    each = f"{count(options.steps, 'step')} of {options.batch * options.accumulate}"
+    return f"{count(trained_weights(recipe), 'weight')}, {count(train, 'training case')}, {val} for validation, {each}"
+
+
+def trained_weights(recipe: Recipe) -> int:
+    return sum(p.numel() for p in recipe.method.parameters() if p.requires_grad)
+
+
+def usable_precision(options: Training) -> str:
+    """The precision asked for, or float32 where this machine only imitates bfloat16, which is many times slower."""
+    on_gpu = torch.cuda.is_available() and options.lightning.get("accelerator") != "cpu"
+    if options.precision != "bf16-mixed" or has_bfloat16("cuda" if on_gpu else "cpu"):
+        return options.precision
+    say("this processor has no bfloat16 arithmetic, and imitating it is many times slower: training in float32 instead of bf16-mixed")
+    return "32-true"
 
 
 @rank_zero_only
-def describe(config: Namespace, recipe: Recipe, out: Path, name: str) -> None:
+def describe(config: Namespace, recipe: Recipe, out: Path, name: str, precision: str) -> None:
     """The first files of a run: what it is made of. Not before all of it is known to fit together."""
     write_text(out / "recipe.yaml", dump(config))
     cases = [case for split in ("train", "val") for case in recipe.data.cases(split)]
-    weights = sum(p.numel() for p in recipe.method.parameters() if p.requires_grad)
-    write_json(
-        out / "environment.json", {"recipe": name, **environment(), "weights": weights, "data": {"digest": digest(cases), **summary(cases)}}
-    )
+    told = {"recipe": name, **environment(), "precision": precision, "weights": trained_weights(recipe)}
+    write_json(out / "environment.json", {**told, "data": {"digest": digest(cases), **summary(cases)}})
 
 
-def make_trainer(options: Training, out: Path) -> Trainer:
+def make_trainer(recipe: Recipe, out: Path, precision: str) -> Trainer:
     quiet()
+    options = recipe.training
     callbacks: list[Callback] = [Best(out / "weights.safetensors"), Look(out / "glimpses")]
     if options.ema:
         callbacks.insert(0, Averaged(options.ema))
     if options.patience is not None:
-        callbacks.append(EarlyStopping("val/dice", mode="max", patience=options.patience))
+        callbacks.append(EarlyStopping("val/score", mode="max", patience=options.patience))
     callbacks.append(Resumable(out / LAST, options.checkpoint, options.validate))
-    callbacks.append(Line())
+    callbacks.append(Line(recipe.task.score_name))
     defaults: dict[str, Any] = {
         "accelerator": "auto",
         "devices": 1,
@@ -137,14 +156,16 @@ def make_trainer(options: Training, out: Path) -> Trainer:
         "accumulate_grad_batches": options.accumulate,
         "val_check_interval": options.validate * options.accumulate,
         "gradient_clip_val": options.clip,
-        "precision": options.precision,
+        "precision": precision,
         "num_sanity_val_steps": 0,
         "log_every_n_steps": 10,
         "use_distributed_sampler": False,  # the stream shares itself out
         "enable_checkpointing": False,  # ours are exact and atomic
         "enable_model_summary": False,
     }
-    logger = [MetricsCSV(out / "metrics.csv"), TensorBoardLogger(out, name="tensorboard", version="")]
+    logger: list[Logger] = [MetricsCSV(out / "metrics.csv")]
+    if find_spec("tensorboard"):
+        logger.append(TensorBoardLogger(out, name="tensorboard", version=""))
     try:
         return Trainer(**{**defaults, **options.lightning}, logger=logger, callbacks=callbacks, plugins=[AtomicCheckpoints()])
     except (
@@ -163,8 +184,7 @@ def validation(data: Data, rank: int, world: int) -> DataLoader:
 
     def load(batch: list[tuple[int, str]]) -> tuple[Sample, str]:
         ((index, name),) = batch
-        image, mask = data.loaded(cases[index])
-        return {"image": image, "mask": mask}, name
+        return data.loaded(cases[index]), name
 
     return DataLoader(items, batch_size=1, collate_fn=load)  # type: ignore[arg-type]
 

@@ -4,47 +4,49 @@ A checkpoint is one level: p0, p1 (c, c, 3, 3) perceive, fc0 (h, 3c) thinks, fc1
 images whose two axes are swapped, so the kernels are transposed here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from ..errors import InputError
 from ..recipe import build, parse, path_of
-from .foreign import check_free, opened, write_run
+from .foreign import write_run
+from .importer import Importer, State
 
 ORIGIN = "Med-NCA, Kalkhof et al. 2023 (arXiv 2302.03473); github.com/MECLabTUDA/M3D-NCA, Tutorial_MedNCA_Hippocampus"
+WANTED = {"fc0.weight", "fc0.bias", "fc1.weight", "p0.weight", "p0.bias", "p1.weight", "p1.bias"}
 LICENCE = "MIT, (c) 2023 John Kalkhof, if these are the files released there; otherwise that of their author"
 
 
-def import_mednca(checkpoints: Sequence[Path], out: Path) -> Path:
-    """A run folder at `out` from the checkpoints of both levels, the low-resolution one (model0.pth) first.
-
-    The sizes of the cells come from the checkpoints. What these do not say is the hippocampus tutorial's: one image
-    channel, 16 updates a level, slices of 64 x 64. Where yours was trained otherwise, change recipe.yaml.
-    Raises InputError for what is no Med-NCA checkpoint.
+class MedNCAImporter(Importer):
+    """The sizes of the cells come from the checkpoints. What these do not say is the hippocampus tutorial's: one image channel, 16
+    updates a level, slices of 64 x 64. Where yours was trained otherwise, change recipe.yaml.
     """
-    out = Path(out)
-    if len(checkpoints) != 2:
-        raise InputError(f"a Med-NCA has two levels, got {len(checkpoints)} checkpoints; give both, the low-resolution one first")
-    check_free(out)
-    levels = [opened(Path(path)) for path in checkpoints]
-    sizes = [checked(weights, Path(path)) for weights, path in zip(levels, checkpoints, strict=True)]
-    if sizes[0] != sizes[1]:
-        first, second = (f"{path} has {c} channels and {h} hidden units" for path, (c, h) in zip(checkpoints, sizes, strict=True))
-        raise InputError(f"{first}, {second}; both levels are of one size, so give those of one training")
-    (channels, hidden), _ = sizes
-    config = parse(path_of("mednca/hippocampus"), [f"--method.network.channels={channels}", f"--method.network.hidden={hidden}"])
-    method = build(config).method
-    method.load_state_dict({f"network.levels.{i}.{k}": v for i, weights in enumerate(levels) for k, v in translated(weights).items()})
-    return write_run(out, config, method, checkpoints, ORIGIN, LICENCE)
+
+    kind, system, files = "mednca", "Med-NCA", 2
+
+    def recognises(self, names: Collection[str]) -> bool:
+        return {*names} == WANTED
+
+    def convert(self, states: Sequence[State], paths: Sequence[Path], out: Path, heads: int | None) -> Path:
+        sizes = [checked(weights, path) for weights, path in zip(states, paths, strict=True)]
+        if sizes[0] != sizes[1]:
+            first, second = (f"{path} has {c} channels and {h} hidden units" for path, (c, h) in zip(paths, sizes, strict=True))
+            raise InputError(f"{first}, {second}; both levels are of one size, so give those of one training")
+        (channels, hidden), _ = sizes
+        config = parse(path_of("mednca/hippocampus"), [f"--method.network.channels={channels}", f"--method.network.hidden={hidden}"])
+        method = build(config).method
+        method.load_state_dict({f"network.levels.{i}.{k}": v for i, weights in enumerate(states) for k, v in translated(weights).items()})
+        return write_run(out, config, method, paths, ORIGIN, LICENCE)
 
 
-def checked(weights: dict[str, Tensor], path: Path) -> tuple[int, int]:
+IMPORTERS = [MedNCAImporter()]
+
+
+def checked(weights: State, path: Path) -> tuple[int, int]:
     """(channels, hidden), inferred from fc1 and then demanded of everything else."""
-    wanted = {"fc0.weight", "fc0.bias", "fc1.weight", "p0.weight", "p0.bias", "p1.weight", "p1.bias"}
-    missing, odd = sorted(wanted - {*weights}), sorted({*weights} - wanted)
+    missing, odd = sorted(WANTED - {*weights}), sorted({*weights} - WANTED)
     if missing or odd:
         differ = "; ".join(f"{word} {', '.join(names[:4])}" for word, names in (("it lacks", missing), ("it has", odd)) if names)
         raise InputError(f"{path} is no level of a Med-NCA: {differ}")
@@ -64,7 +66,7 @@ def checked(weights: dict[str, Tensor], path: Path) -> tuple[int, int]:
     return c, h
 
 
-def translated(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+def translated(weights: State) -> State:
     """The official names and axes -> an Automaton's."""
     return {
         "perceive.weight": torch.cat([weights["p0.weight"], weights["p1.weight"]]).transpose(2, 3),

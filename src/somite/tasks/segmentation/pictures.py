@@ -1,15 +1,19 @@
-"""What a case looks like: image, truth, mask, probability and spread, each as a small picture inside the page."""
+"""What a case looks like: image, truth, mask, probability and spread, each as a small picture."""
 
-import base64
-import io
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from ..data.record import Record
-from ..predict.ensemble import Result
+from ...data.record import Record
+from ...predict.ensemble import Result
+from ...wording import count
+from ..view import Key, Panel, Pictures
+from .view import facts
 
 SIDE = 256  # pixels of a picture's longer side
 WHITE, CONTOUR = (255, 255, 255), (255, 196, 37)
@@ -18,14 +22,33 @@ PROBABILITY, SPREAD = (4, 52, 104), (160, 52, 0)  # the dark ends of scales that
 LEVELS = 32  # of a scale: enough for the eye, and PNG packs them well
 
 
-@dataclass(frozen=True)
-class Panel:
-    name: str
-    uri: str
+def pictures(results: Sequence[Result], rows: Sequence[Sequence[dict[str, Any]]], axis: int) -> Pictures:
+    """Each case's panels and facts; of a volume, one slice across `axis`."""
+    most = max(math.ceil(10 * max(float(result.spread[0].max()) for result in results)) / 10, 0.1)
+    looks = [plane(result.record, result, axis) for result in results]
+    told = [
+        facts(list(some)) + ([f"slice {look.index + 1} of {result.record.shape[look.axis]}"] if look.index is not None else [])
+        for result, some, look in zip(results, rows, looks, strict=True)
+    ]
+    drawn = [panels(result.record, result, look, most) for result, look in zip(results, looks, strict=True)]
+    note = "Of each volume, the slice with most truth. " if looks[0].index is not None else ""
+    return Pictures(drawn, told, keys(results[0], most), f"{note}Images are stretched between their 0.5th and 99.5th percentiles.")
+
+
+def keys(result: Result, most: float) -> list[Key]:
+    told = [Key("#ffc425", "outline of the truth")]
+    if len(result.probability) > 1:
+        told.append(Key("", "truth and mask: one colour a label"))
+    else:
+        told += [Key("#0072b2", "truth; mask that agrees with it"), Key("#d55e00", "mask too much"), Key("#56b4e9", "missed")]
+    told.append(Key("#043468", "probability", ("0", "1")))
+    if result.count > 1:
+        told.append(Key("#a03400", f"standard deviation over {count(result.count, 'member')}", ("spread 0", f"{most:.1f}")))
+    return told
 
 
 @dataclass(frozen=True)
-class View:
+class Plane:
     """The plane that is shown: of a volume, the slice across `axis` with most truth, or most prediction if there is none."""
 
     axis: int
@@ -37,7 +60,7 @@ class View:
         return array if self.index is None else np.rot90(array.take(self.index, self.axis))
 
 
-def view(record: Record, result: Result, axis: int) -> View:
+def plane(record: Record, result: Result, axis: int) -> Plane:
     truth = record.truth
     index, sides, steps = None, list(record.shape), list(record.spacing or (1.0,) * len(record.shape))
     if len(sides) == 3:
@@ -46,7 +69,7 @@ def view(record: Record, result: Result, axis: int) -> View:
         sides, steps = ([part[a] for a in range(3) if a != axis][::-1] for part in (sides, steps))
     height, width = (n * step for n, step in zip(sides, steps, strict=True))
     scale = SIDE / max(height, width)
-    return View(axis, index, (max(1, round(width * scale)), max(1, round(height * scale))))
+    return Plane(axis, index, (max(1, round(width * scale)), max(1, round(height * scale))))
 
 
 def foreground(probability: np.ndarray) -> np.ndarray:
@@ -54,17 +77,18 @@ def foreground(probability: np.ndarray) -> np.ndarray:
     return probability[0] if len(probability) == 1 else 1 - probability[0]
 
 
-def panels(record: Record, result: Result, look: View, most: float) -> list[Panel]:
+def panels(record: Record, result: Result, look: Plane, most: float) -> list[Panel]:
     """The pictures of a case; `most` is the spread that is drawn darkest. One member has none."""
     truth = look(record.truth)
     several = len(result.probability) > 1
+    mask = look(result.mask) if several else agreement(look(result.mask) > 0, truth > 0)
     shown = [
-        Panel("image, truth outlined", photograph(record, look, truth > 0)),
-        Panel("truth", classes(truth, look.size)),
-        Panel("mask", classes(look(result.mask) if several else agreement(look(result.mask) > 0, truth > 0), look.size)),
+        Panel("image, truth outlined", photograph(record, look, truth > 0), photograph=True),
+        Panel("truth", classes(truth, look.size), bits=3),
+        Panel("mask", classes(mask, look.size), bits=3),
         Panel("probability", scale(look(foreground(result.probability)), PROBABILITY, look.size)),
     ]
-    if len(result.members) > 1:
+    if result.count > 1:
         shown.append(Panel("spread", scale(look(result.spread[0]) / most, SPREAD, look.size)))
     return shown
 
@@ -74,7 +98,7 @@ def agreement(mask: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return np.select([mask & truth, mask, truth], [1, 2, 3], 0).astype(np.uint8)
 
 
-def photograph(record: Record, look: View, truth: np.ndarray) -> str:
+def photograph(record: Record, look: Plane, truth: np.ndarray) -> Image.Image:
     """The image between its 0.5th and 99.5th percentiles with the truth's outline; one channel or three."""
     channels = [look(channel) for channel in (record.image[:3] if len(record.image) >= 3 and look.index is None else record.image[:1])]
     low, high = np.percentile(channels, (0.5, 99.5))
@@ -84,30 +108,24 @@ def photograph(record: Record, look: View, truth: np.ndarray) -> str:
     large = np.asarray(Image.fromarray(truth).resize(look.size, Image.Resampling.NEAREST))
     edge = large & np.logical_not(ndimage.binary_erosion(large, border_value=1))
     drawn = np.where(edge[..., None], np.array(CONTOUR, np.uint8), np.asarray(picture))
-    return uri(Image.fromarray(drawn), "JPEG", quality=82, subsampling=0)
+    return Image.fromarray(drawn)
 
 
-def classes(labels: np.ndarray, size: tuple[int, int]) -> str:
+def classes(labels: np.ndarray, size: tuple[int, int]) -> Image.Image:
     """Label indices in colours; beyond the palette they come round again."""
     wrapped = np.where(labels == 0, 0, 1 + (labels.astype(int) - 1) % (len(CLASSES) - 1)).astype(np.uint8)
-    return uri(paletted(wrapped, CLASSES).resize(size, Image.Resampling.NEAREST), "PNG", bits=3)
+    return paletted(wrapped, CLASSES).resize(size, Image.Resampling.NEAREST)
 
 
-def scale(values: np.ndarray, dark: tuple[int, int, int], size: tuple[int, int]) -> str:
+def scale(values: np.ndarray, dark: tuple[int, int, int], size: tuple[int, int]) -> Image.Image:
     """[0, 1] from white to `dark`."""
     wide = Image.fromarray(np.clip(values, 0, 1).astype(np.float32)).resize(size, Image.Resampling.BILINEAR)
     levels = np.rint(np.asarray(wide) * (LEVELS - 1)).astype(np.uint8)
     ramp = np.linspace(WHITE, dark, LEVELS).round().astype(int)
-    return uri(paletted(levels, [tuple(colour) for colour in ramp.tolist()]), "PNG")
+    return paletted(levels, [tuple(colour) for colour in ramp.tolist()])
 
 
 def paletted(indices: np.ndarray, palette: list) -> Image.Image:
     picture = Image.fromarray(np.ascontiguousarray(indices)).convert("L")
     picture.putpalette([value for colour in palette for value in colour])  # makes it an image of palette indices
     return picture
-
-
-def uri(picture: Image.Image, kind: str, **options: int) -> str:
-    buffer = io.BytesIO()
-    picture.save(buffer, format=kind, optimize=True, **options)
-    return f"data:image/{kind.lower()};base64," + base64.b64encode(buffer.getvalue()).decode()

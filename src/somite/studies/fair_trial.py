@@ -13,18 +13,21 @@ its fusion with the sample are further answers of its diffusion.
 - feed-forward: the same network, x = 0 and t = 0, the same loss on its logits as one-step.
 """
 
-from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
+from ..analysis.curves import by_case as curve_by_case
 from ..baselines.plan import supervision, topology
 from ..errors import InputError
+from ..metrics.intervals import Interval, pooled_interval
 from ..recipe import path_of
-from .jobs import Answer, Job
+from ..study.jobs import LOSSES, RAW, ROWS, TEMPERATURE, Answer, Job
+from ..study.study import Asked, Rows, Study, Tables
+from ..study.verdict import Claim, adjusted, compared, picked
 
 Tree = dict[str, Any]
 NETWORKS = {
@@ -35,6 +38,7 @@ NETWORKS = {
 }
 BASELINES = {"nnU-Net": "nnunet/images", "DynUNet": "dynunet/images", "SegFormer": "segformer/images"}
 METHODS = ("diffusion", "v-diffusion", "feed-forward", "one-step")
+TWINS = ((RAW, "its feed-forward twin"), (TEMPERATURE, "its temperature-scaled feed-forward twin"))
 AUXILIARY = ("rgb", "cal")  # loss terms that belong to a network, whatever the method
 
 
@@ -103,40 +107,34 @@ PAPER = {
 }
 
 
-def jobs(
-    data: str,
-    out: Path,
-    budget: str,
-    seeds: Sequence[int] | None = None,
-    only: Sequence[str] = (),
-    threads: int = 1,
-    steps: int | None = None,
-) -> list[Job]:
-    """The grid. `only` keeps cells whose "network" or "network/method" is named; steps: of training, in place of the budget's."""
-    if budget not in BUDGETS:
-        raise InputError(f"--budget {budget}: choose from {', '.join(BUDGETS)}")
-    if steps is not None and steps < 1:
-        raise InputError(f"--steps {steps}: training takes at least 1 step")
-    if threads < 1:
-        raise InputError(f"--threads {threads}: a job needs at least 1 thread")
-    chosen = replace(BUDGETS[budget], steps=steps or BUDGETS[budget].steps)
-    cells = [(network, method) for network in NETWORKS for method in METHODS] + [(name, "feed-forward") for name in BASELINES]
-    known = {name for network, method in cells for name in (network, f"{network}/{method}")}
-    unknown = [name for name in only if name not in known]
-    if unknown:
-        raise InputError(
-            f"--only {unknown[0]}: no such cell; networks are {', '.join([*NETWORKS, *BASELINES])}, methods {', '.join(METHODS)}"
-        )
-    made = []
-    for network, method in cells:
-        if only and network not in only and f"{network}/{method}" not in only:
-            continue
-        for seed in dict.fromkeys(seeds if seeds is not None else range(chosen.seeds)):
-            keys = (("network", network), ("method", method), ("seed", seed))
-            text = yaml.safe_dump(cell(network, method, data, chosen, seed, budget == "paper"), sort_keys=False)
-            curve = chosen.timesteps if method == "diffusion" else 0
-            made.append(Job(out / f"{network}-{method}-{seed}".lower(), keys, text, answers(network, method, chosen), curve, threads))
-    return made
+class FairTrial(Study):
+    title = "Fair trial"
+
+    def jobs(self, asked: Asked) -> list[Job]:
+        if asked.budget not in BUDGETS:
+            raise InputError(f"--budget {asked.budget}: choose from {', '.join(BUDGETS)}")
+        budget = replace(BUDGETS[asked.budget], steps=asked.steps or BUDGETS[asked.budget].steps)
+        grid = [(network, method) for network in NETWORKS for method in METHODS] + [(name, "feed-forward") for name in BASELINES]
+        asked.known(grid)
+        made = []
+        for network, method in filter(asked.wants, grid):
+            for seed in dict.fromkeys(asked.seeds if asked.seeds is not None else range(budget.seeds)):
+                keys = (("network", network), ("method", method), ("seed", seed))
+                text = yaml.safe_dump(cell(network, method, asked.data, budget, seed, asked.budget == "paper"), sort_keys=False)
+                folder, curve = asked.out / f"{network}-{method}-{seed}".lower(), budget.timesteps if method == "diffusion" else 0
+                made.append(Job(folder, keys, text, answers(network, method, budget), curve, asked.threads))
+        return made
+
+    def claims(self, tables: Tables) -> dict[str, list[Claim]]:
+        rows, curves = tables[ROWS], tables[LOSSES]
+        return {
+            "Claims of arXiv 2403.14440 on these data": of_paper(rows, curves),
+            "With v prediction, which is not the paper's": by_velocity(rows),
+            "At equal numbers of evaluations": at_equal_cost(rows),
+        }
+
+
+STUDY = FairTrial()
 
 
 def answers(network: str, method: str, budget: Budget) -> tuple[Answer, ...]:
@@ -244,8 +242,75 @@ def feed_forward(arguments: Tree, budget: Budget) -> Tree:
 METHOD_OF = {"diffusion": noise, "v-diffusion": velocity, "one-step": one_step, "feed-forward": feed_forward}
 
 
-def cells(rows: Sequence[dict[str, Any]]) -> Iterator[tuple[tuple[str, str, int, str], list[dict[str, Any]]]]:
-    """Rows by (network, method, members, scaling), in the order of the grid."""
-    names = list(dict.fromkeys((r["network"], r["method"], int(r["members"]), r["scaling"]) for r in rows))
-    for name in names:
-        yield name, [r for r in rows if (r["network"], r["method"], int(r["members"]), r["scaling"]) == name]
+def of(rows: Rows, network: str, method: str, members: int | None, scaling: str = RAW) -> list[dict[str, Any]]:
+    return picked(rows, members, scaling, network=network, method=method)
+
+
+def calibrated(rows: Rows, network: str, words: str, ours: Rows) -> list[Claim]:
+    """Against the same network trained feed-forward, raw and temperature-scaled."""
+    made = []
+    for scaling, twin in TWINS:
+        theirs = of(rows, network, "feed-forward", 1, scaling)
+        made += compared(f"{words} better calibrated (ECE a case) than {twin}", ours, theirs, "ece", below=True)
+    return made
+
+
+def of_paper(rows: Rows, curves: Rows = ()) -> list[Claim]:
+    """The paper's: calibration, accuracy, and the loss over time."""
+    made = []
+    for network in NETWORKS:
+        diffusion = of(rows, network, "diffusion", None)
+        made += calibrated(rows, network, f"{network}: the diffusion ensemble is", diffusion)
+        for baseline in BASELINES:
+            theirs = of(rows, baseline, "feed-forward", 1)
+            made += compared(f"{network}: diffusion stays below {baseline} in Dice", diffusion, theirs, "dice", below=True)
+        here = [row for row in curves if row["network"] == network]
+        if here:
+            told = f"{network}: the noise loss of diffusion is highest between the ends of t (peak over the higher end)"
+            made.append(Claim(told, peak_over_ends(here), below=False))
+    return adjusted(made)
+
+
+def by_velocity(rows: Rows) -> list[Claim]:
+    """Not the paper's: what of diffusion's rank is owed to noise prediction."""
+    made = []
+    for network in NETWORKS:
+        ours = of(rows, network, "v-diffusion", None)
+        words = f"{network}: v-diffusion is"
+        made += compared(f"{words} more accurate (Dice) than diffusion", ours, of(rows, network, "diffusion", None), "dice", below=False)
+        made += calibrated(rows, network, words, ours)
+        twin = of(rows, network, "feed-forward", 1)
+        made += compared(f"{words} more accurate (Dice) than its feed-forward twin", ours, twin, "dice", below=False)
+    return adjusted(made)
+
+
+def at_equal_cost(rows: Rows) -> list[Claim]:
+    """Not the paper's: as many one-step or feed-forward members as one diffusion sample takes steps, against that sample."""
+    made = []
+    for network in NETWORKS:
+        sample = of(rows, network, "diffusion", 1)
+        cost = sample[0]["evaluations"] if sample else None
+        for method in ("one-step", "feed-forward"):
+            ensemble = [r for r in rows if (r["network"], r["method"], r["scaling"]) == (network, method, RAW) and r["evaluations"] == cost]
+            told = f"{network}: {cost} {method} members are {{}} than one diffusion sample of {cost} steps"
+            made += compared(told.format("more accurate (Dice)"), ensemble, sample, "dice", below=False)
+            made += compared(told.format("better calibrated (ECE a case)"), ensemble, sample, "ece", below=True)
+    return adjusted(made)
+
+
+def peak_over_ends(rows: Rows) -> Interval:
+    """The largest mean loss at an inner t minus the larger one of the two ends, with a bootstrap over groups of the whole
+    statistic: each draw finds its own peak.
+    """
+    parts, groups = [], []
+    for seed in dict.fromkeys(row["seed"] for row in rows):
+        losses, groups, _ = curve_by_case([row for row in rows if row["seed"] == seed], lambda row: float(row["loss_eps"]))
+        parts.append(losses)
+    losses = np.mean(parts, axis=0)
+    ones = np.ones((len(losses), 1))
+
+    def statistic(total: np.ndarray) -> float:
+        loss = total[:-1] / total[-1]
+        return float(loss[1:-1].max() - max(loss[0], loss[-1]))
+
+    return pooled_interval(np.hstack([losses, ones]), groups, statistic)

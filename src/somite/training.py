@@ -3,7 +3,7 @@
 import math
 from typing import Any, Literal
 
-from ..errors import InputError
+from .errors import InputError
 
 
 class Training:

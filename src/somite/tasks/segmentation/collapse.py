@@ -5,19 +5,19 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..tasks.task import Glimpse
+from ..task import Glimpse
 
 EMPTY, FULL, NOISE = 0.02, 0.98, 0.6
 
 
 def diagnose(glimpses: Sequence[Glimpse]) -> str | None:
     """A sentence if nearly all masks are empty, full or noise where the truth is not; None if all is well."""
-    told = [g for g in glimpses if 0 < foreground(g.truth) < 1]
+    told = [g.panels for g in glimpses if 0 < foreground(g.panels["truth"]) < 1]
     if not told:
         return None
-    truth = mean([foreground(g.truth) for g in told])
-    share = mean([foreground(g.mask) for g in told])
-    rough = mean([roughness(g.mask > 0) for g in told])
+    truth = mean([foreground(panels["truth"]) for panels in told])
+    share = mean([foreground(panels["mask"]) for panels in told])
+    rough = mean([roughness(panels["mask"] > 0) for panels in told])
     if share < EMPTY * truth:
         return (
             f"collapse: the sampled masks are (nearly) all empty ({share:.2%} foreground where the truth has {truth:.2%}). Usual causes: "

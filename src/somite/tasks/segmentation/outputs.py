@@ -3,17 +3,10 @@
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from .data.record import write_map, write_mask
-from .errors import InputError
-from .predict.ensemble import Result
+from ...data.record import write_map, write_mask
+from ...predict.ensemble import Result
 
 KINDS = ("mask", "probability", "spread", "members")
-
-
-def check(kinds: Collection[str]) -> None:
-    unknown = [kind for kind in kinds if kind not in KINDS]
-    if unknown:
-        raise InputError(f"--save {unknown[0]}: there is no such output; choose from {', '.join(KINDS)}")
 
 
 def names(case: str, kinds: Collection[str], members: int, channels: int, values: Sequence[int] | None) -> list[str]:
@@ -30,15 +23,10 @@ def names(case: str, kinds: Collection[str], members: int, channels: int, values
 
 def write(result: Result, out: Path, kinds: Collection[str] = ("mask", "probability", "spread")) -> list[Path]:
     """CASE_mask, CASE_probability, CASE_spread, CASE_member-00 ..., in this order."""
-    check(kinds)
-    record, members = result.record, result.members
-    paths = [out / name for name in names(record.case.id, kinds, len(members), len(result.probability), record.values)]
-    maps = {"probability": result.probability, "spread": result.spread, "members": members.reshape(-1, *result.mask.shape)}
+    record = result.record
+    paths = [out / name for name in names(record.case.id, kinds, result.count, len(result.probability), record.values)]
+    maps = {"probability": result.probability, "spread": result.spread}
+    maps |= {"members": result.drawn.reshape(-1, *result.mask.shape)} if "members" in kinds else {}
     masks = [write_mask(paths.pop(0), result.mask, record)] if "mask" in kinds else []
     arrays = [one for kind in KINDS if kind in kinds and kind in maps for one in maps[kind]]
     return masks + [write_map(path, one, record) for path, one in zip(paths, arrays, strict=True)]
-
-
-def written(out: Path, stems: Sequence[str]) -> bool:
-    """Whether all of these files are there, as image or as volume."""
-    return all(any((out / f"{stem}{suffix}").is_file() for suffix in (".png", ".nii.gz")) for stem in stems)

@@ -3,14 +3,14 @@ import pytest
 import torch
 from scipy import ndimage
 
+from somite.tasks.segmentation.collapse import diagnose, roughness
 from somite.tasks.task import Glimpse
-from somite.train.collapse import diagnose, roughness
 from somite.train.pictures import glimpse_sheet
 
 
 def glimpse(mask, truth):
     mask, truth = torch.as_tensor(mask).long(), torch.as_tensor(truth).long()
-    return Glimpse("case", 0.0, torch.rand(3, *mask.shape), truth, mask, mask.float())
+    return Glimpse("case", 0.0, {"image": torch.rand(3, *mask.shape), "truth": truth, "mask": mask, "probability": mask.float()})
 
 
 def disc(radius, side=64):
@@ -53,7 +53,7 @@ def test_roughness_is_one_for_independent_pixels_and_small_for_smooth_masks():
 
 def test_the_sheet_has_four_panels_a_case():
     sheet = glimpse_sheet([glimpse(disc(10), disc(15))] * 3)
-    assert sheet.size == (4 * 128 + 3 * 4, 3 * 132 - 4)
-    pixels = np.asarray(sheet)
+    assert sheet.size == (4 * 128 + 3 * 4, 14 + 3 * 132 - 4)
+    pixels = np.asarray(sheet)[14:]  # below the columns' names
     assert pixels[64, 132 + 64].tolist() == [255, 255, 255]  # the truth's centre
     assert pixels[5, 132 + 5].tolist() == [0, 0, 0]

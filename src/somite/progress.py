@@ -1,0 +1,16 @@
+"""A bar for what takes long."""
+
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+T = TypeVar("T")
+
+
+def tracked(items: Iterable[T], what: str = "cases") -> Iterator[T]:
+    """The items, with a progress bar and the time left."""
+    items = list(items)
+    columns = TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()
+    with Progress(*columns) as progress:
+        yield from progress.track(items)

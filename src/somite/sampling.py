@@ -1,0 +1,117 @@
+"""How a sample is drawn, in one record: what reaches a sampler by an option, and what every output says it was made with.
+
+Each option of sampling is an argument of some constructor in the recipe. So a sampling is overrides of the recipe, checked by the
+recipe's own parser, beside the number of members and the seed; nothing is ever set on a loaded run. The short options of the
+command line and of `Run.at` are names for overrides: one line each in `OPTIONS`.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .diffusion.readout import READOUTS
+from .errors import InputError
+from .nn.automaton import FIRINGS
+from .predict.temperature import Tempered
+
+Tree = dict[str, Any]  # a recipe, every default written out
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """members: samples a case. overrides: of the recipe's method and task, as on the command line ("--method.sampler.steps=5")."""
+
+    members: int
+    seed: int = 0
+    overrides: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.members < 1:
+            raise InputError(f"--members {self.members}: an ensemble has at least one member")
+
+    def but(self, members: int | None, seed: int | None, overrides: Mapping[str, str]) -> "Sampling":
+        """This sampling with other members, seed or overrides; an override takes the place of the one of its name."""
+        named = {text.partition("=")[0]: text for text in self.overrides} | {name: f"{name}={value}" for name, value in overrides.items()}
+        return Sampling(self.members if members is None else members, self.seed if seed is None else seed, tuple(named.values()))
+
+
+@dataclass(frozen=True)
+class Option:
+    """`place`: of the argument in the recipe, or its own name where that is a network's; `lacking`: what to say where there is none."""
+
+    place: str
+    value: Callable[[Any, Tree], Any]
+    lacking: str
+
+
+def plain(value: Any, tree: Tree) -> Any:  # noqa: ANN401 - whatever the option takes
+    return value
+
+
+def tempered(value: float, tree: Tree) -> Tree:
+    """The recipe's own fusion at this temperature, in place of one that it had."""
+    fusion = arguments(tree["task"])["fusion"]
+    if fusion and fusion["class_path"] == class_path(Tempered):
+        fusion = arguments(fusion)["fusion"]
+    return {"class_path": class_path(Tempered), "init_args": {"temperature": value, "fusion": fusion}}
+
+
+def class_path(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+CELLS = "is for cellular automata, and this run's network has no cells; leave it out"
+OPTIONS = {
+    "steps": Option("method.sampler.steps", plain, "a feed-forward method takes exactly one step; leave --steps out"),
+    "placed": Option(
+        "method.sampler.placed", plain, "this run's sampler places its timesteps itself; use DDIM or Ancestral, or leave --benefit out"
+    ),
+    "readout": Option("method.readout", lambda name, _: class_path(READOUTS[name]), "this run's method reads no answer; leave it out"),
+    "firing": Option("firing", lambda name, _: class_path(FIRINGS[name]), f"--firing {CELLS}"),
+    "arithmetic": Option("arithmetic", plain, f"--precision {CELLS}"),
+    "fusion": Option("task.fusion", plain, "this run's task fuses nothing; leave --fusion out"),
+    "temperature": Option("task.fusion", tempered, "this run's task has no probabilities to scale; leave --calibrated out"),
+    "tolerance": Option("task.tolerance", plain, "this run's task has no tolerance; leave --tolerance out"),
+}
+
+
+def overrides(tree: Tree, **options: Any) -> dict[str, str]:  # noqa: ANN401
+    """Short options as overrides of the recipe `tree`: {"--method.sampler.steps": "5"}. Raises InputError where it has no such argument."""
+    found = {}
+    for name, value in options.items():
+        if name not in OPTIONS:
+            raise InputError(f"sampling has no option {name!r}; those that there are: members, seed, {', '.join(OPTIONS)}")
+        option = OPTIONS[name]
+        place = place_of(tree, option.place)
+        if place is None:
+            if name == "steps" and value == 1:
+                continue
+            raise InputError(option.lacking)
+        given = option.value(value, tree)
+        found[f"--{place}"] = given if isinstance(given, str) else json.dumps(given)
+    return found
+
+
+def place_of(tree: Tree, place: str) -> str | None:
+    """Where the recipe has this argument, as an override names it; a bare name is looked for in the network and what it wraps."""
+    if "." in place:
+        at: Any = tree
+        for part in place.split("."):
+            at = arguments(at).get(part, ...)
+            if at is ...:
+                return None
+        return place
+    path, network = "method.network", arguments(tree["method"]).get("network")
+    while isinstance(network, dict):
+        if place in arguments(network):
+            return f"{path}.{place}"
+        path, network = f"{path}.network", arguments(network).get("network")
+    return None
+
+
+def arguments(tree: Any) -> Tree:  # noqa: ANN401 - a part of a recipe
+    """The arguments of a class in a recipe, or the tree itself."""
+    if not isinstance(tree, dict):
+        return {}
+    return tree.get("init_args") or {} if "class_path" in tree else tree

@@ -1,0 +1,85 @@
+"""A study is one file in `somite/studies`: its grid of recipes, the answers that are taken of each, and the claims that they test.
+
+Jobs, engines, tables, the statistics of claims and the figure are shared. The file's name is the study's on the command line, its
+STUDY the object that does it; nothing is registered.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any, ClassVar
+
+from ..errors import InputError
+from .jobs import LOSSES, ROWS, Job
+from .verdict import SHOWN, Claim
+
+Rows = Sequence[dict[str, Any]]
+Tables = dict[str, list[dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the command line asks of a study. only: cells, by the first of their keys or by all ("network" or "network/method").
+    seeds, steps: in place of the budget's. threads: of each job.
+    """
+
+    data: str
+    out: Path
+    budget: str = "cpu"
+    seeds: Sequence[int] | None = None
+    only: tuple[str, ...] = ()
+    threads: int = 1
+    steps: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.steps is not None and self.steps < 1:
+            raise InputError(f"--steps {self.steps}: training takes at least 1 step")
+        if self.threads < 1:
+            raise InputError(f"--threads {self.threads}: a job needs at least 1 thread")
+
+    def wants(self, cell: Sequence[str]) -> bool:
+        return not self.only or cell[0] in self.only or "/".join(cell) in self.only
+
+    def known(self, cells: Sequence[Sequence[str]]) -> None:
+        """Raises InputError where `only` names no cell of these."""
+        names = {name for cell in cells for name in (cell[0], "/".join(cell))}
+        unknown = [name for name in self.only if name not in names]
+        if unknown:
+            parts = [", ".join(dict.fromkeys(cell[i] for cell in cells)) for i in range(len(cells[0]))]
+            raise InputError(f"--only {unknown[0]}: no such cell; those that there are, one of each: {' / '.join(parts)}")
+
+
+class Study(ABC):
+    """title: of the verdict. columns: the keys of a job that tell its cell, beside the seed. metrics: the columns of rows that the table
+    shows, with their names.
+    """
+
+    title: ClassVar[str]
+    columns: ClassVar[tuple[str, ...]] = ("network", "method")
+    metrics: ClassVar[dict[str, str]] = SHOWN
+
+    @abstractmethod
+    def jobs(self, asked: Asked) -> list[Job]:
+        """The grid. Raises InputError for what is asked and cannot be."""
+
+    @abstractmethod
+    def claims(self, tables: Tables) -> dict[str, list[Claim]]:
+        """By the title of their list; p-values are adjusted within a list (`verdict.adjusted`). The first list is the command's answer."""
+
+    def whole(self, asked: Asked) -> list[Job]:
+        """Every cell, with the seeds that are asked for and the budget's, so that a part of a study rewrites no other part's rows."""
+        every = [job for seeds in (None, asked.seeds) for job in self.jobs(replace(asked, only=(), seeds=seeds))]
+        return list({job.folder: job for job in every}.values())
+
+    def figure(self, tables: Tables) -> Any:  # noqa: ANN401 - a matplotlib Figure, or None
+        """One picture of the tables."""
+        from .figures import forests
+
+        return forests(tables[ROWS], tables[LOSSES], self.columns)
+
+
+def study_of(name: str) -> Study:
+    """The study of that name on the command line ("fair-trial")."""
+    return import_module(f"somite.studies.{name.replace('-', '_')}").STUDY

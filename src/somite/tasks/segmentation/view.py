@@ -1,0 +1,132 @@
+"""What a report shows of a segmentation."""
+
+from typing import Any
+
+from ...wording import interval, number
+from ..view import Breakdown, Found, Meaning, Number, Plot, Section, View
+from . import figures
+from .words import MEANINGS, POOLED
+
+ORDER = list(MEANINGS)
+LARGE = {"dice", "nsd", "hd95", "ece_all"}  # shown at the top of the page
+
+
+def view(found: Found) -> View:
+    summary, labels = found.summary, len(found.summary["by_label"])
+    rule = summary["empty_rule"].removeprefix("Empty masks: ")
+    breakdowns = [Breakdown("Dice by label", "Dice", summary["by_label"])] if labels > 1 else []
+    return View(
+        headline="dice",
+        name="Dice",
+        numbers=numbers(summary),
+        over=f" and {labels} labels" if labels > 1 else "",
+        notes=[("Empty masks.", rule[:1].upper() + rule[1:])],
+        breakdowns=breakdowns,
+    )
+
+
+def sections(found: Found) -> list[Section]:
+    return [*([calibration(found)] if found.tables.get("reliability") else []), where(found)]
+
+
+def numbers(summary: dict[str, Any]) -> list[Number]:
+    """Means over cases, then what is pooled over pixels. One member has no spread to tell of."""
+    known = {name: found for name, found in summary["metrics"].items() if summary["members"] > 1 or name != "nqm"}
+    terms = {"tolerance": f"{summary['tolerance']:g} {summary['unit']}", "unit": summary["unit"], "boundary": summary["boundary"]}
+    ordered = sorted(known, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
+    of_cases = [Number(told(MEANINGS.get(name, Meaning(name, "", "", False)), terms), known[name], name in LARGE) for name in ordered]
+    pooled = summary["pooled"]
+    return of_cases + [Number(told(one, terms), pooled[name], name in LARGE) for name, one in POOLED.items() if name in pooled]
+
+
+def told(meaning: Meaning, terms: dict[str, Any]) -> Meaning:
+    return Meaning(meaning.name.format(**terms), meaning.better, meaning.text.format(**terms), meaning.share)
+
+
+def calibration(found: Found) -> Section:
+    summary = found.summary
+    pooled, bins = summary["pooled"], summary["bins"]
+    plot = Plot(
+        "Does 0.8 mean 80 %?",
+        figures.reliability(found.tables["reliability"]),
+        "Observed share of foreground against predicted probability in three regions; below, the pixels in each bin",
+        f"On the dashed line, of the pixels given probability p a share p is foreground. Pixels of all cases pooled; {bin_rule(bins)}. "
+        "Below: pixels in each bin, on a logarithmic scale.",
+    )
+    regions = (("all", "all pixels"), ("boundary", "boundary"), ("foreground", "foreground"))
+    errors = [
+        f"{name} {number(pooled[f'ece_{region}']['mean'])} ({interval(pooled[f'ece_{region}'])})"
+        for region, name in regions
+        if f"ece_{region}" in pooled
+    ]
+    text = [
+        ("", f"Expected calibration error (ECE) of the pooled pixels: {'; '.join(errors)}."),
+        (
+            "All pixels",
+            "are mostly easy background, which makes any model look well calibrated. The boundary is the band within "
+            f"{summary['boundary']} px of the truth's edge, where it is hard.",
+        ),
+        (
+            "Foreground",
+            "is where the truth or the mask is foreground. That region is chosen by looking at the truth: below 0.5 it holds positives "
+            "only, so its curve lies at 1 there and even a perfect model shows a gap. Use it to compare methods, not as a distance from "
+            "calibration.",
+        ),
+    ]
+    floor = summary.get("sampler_floor")
+    if floor:
+        text.append(
+            (
+                f"{floor['members']} members have a floor.",
+                f"The vote shares of a perfect sampler with so few members would themselves have an ECE of {number(floor['ece'])} (pixels' "
+                f"true probabilities taken as Beta({floor['alpha']:.2g}, {floor['beta']:.2g}), fitted to the votes). The vote shares here "
+                f"have {number(floor['votes'])}.",
+            )
+        )
+    return Section("calibration", "Calibration", [plot], text)
+
+
+def bin_rule(bins: int) -> str:
+    return f"{bins} bins of equal width, closed on the right, (i/{bins}, (i+1)/{bins}]; a probability of 0 belongs to the first"
+
+
+def where(found: Found) -> Section:
+    """Where it works."""
+    summary, rows = found.summary, found.rows
+    counted = "cases" if len(summary["by_label"]) == 1 else "cases and labels"
+    plots = [
+        Plot(
+            "Dice by size of the foreground",
+            figures.by_size(rows, summary),
+            "Dice of each case by tercile of size, with means and 95 % intervals",
+            f"Terciles of the true foreground's size within this split; beneath each, its number of {counted}. "
+            "Diamonds: means with 95 % intervals.",
+        )
+    ]
+    if summary["members"] > 1 and len(rows) > 1:
+        lost = f"{number(summary['selective']['aurc'])}, of which {number(summary['selective']['excess_aurc'])}"
+        plots.append(
+            Plot(
+                "Does it know when it is wrong?",
+                figures.selective(rows),
+                "Mean of 1 - Dice of the cases kept, against the share of cases kept",
+                "Keep only the cases that the ensemble is surest of (confidence: minus NQM); the risk is 1 - Dice. A useful uncertainty lies "
+                f"near the ideal order and rises to the right. Area under the curve (AURC) {lost} is lost against the ideal order.",
+            )
+        )
+    for axis, name, text in (
+        ("members", "members", "The first 1, 2, 3 ... members of each ensemble; mean over cases with a 95 % interval."),
+        ("steps", "reverse steps", "One member each; mean over cases with a 95 % interval."),
+    ):
+        curve = [row for row in found.tables.get("curves", []) if row["axis"] == axis]
+        if len({row["at"] for row in curve}) > 1:
+            title, alt = f"Dice and the number of {name}", f"Mean Dice against the number of {name}"
+            plots.append(Plot(title, figures.curve(curve, axis), alt, f"{text} The axis does not begin at 0."))
+    return Section("where", "Where it works", plots)
+
+
+def facts(rows: list[dict[str, Any]]) -> list[str]:
+    """What is said of a case beside its pictures."""
+    if len(rows) == 1:
+        return [f"size: {rows[0]['tercile']}"]
+    return [f"label {row['label']}: {number(float(row['dice']))} ({row['tercile']})" for row in rows]
