@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from somite.recipe import parse, path_of
-from somite.train.run import train
+from somite.trainer.run import train
 
 TINY = [
     "--method.network.channels=12",

@@ -1,23 +1,27 @@
-"""somite: diffusion models for medical images. `somite.load(run).predict(image)` segments; the command line does the rest."""
+"""somite: diffusion models for medical images. `somite.train`, then `somite.load(run).predict(image)`; the command line does the same."""
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .api import Run, load, train
     from .errors import InputError
-    from .pipeline import Run, load
 
 __version__ = "0.1.0"
-__all__ = ["InputError", "Run", "__version__", "load"]
+__all__ = ["InputError", "Run", "__version__", "load", "train"]
 
 
 def __getattr__(name: str) -> object:
     """Torch is imported when something that needs it is asked for, so that `somite --help` answers at once."""
-    if name in ("load", "Run"):
-        from . import pipeline
+    if name in ("Run", "load", "train"):
+        from . import api
 
-        return getattr(pipeline, name)
+        return getattr(api, name)
     if name == "InputError":
         from .errors import InputError
 
         return InputError
     raise AttributeError(f"module 'somite' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

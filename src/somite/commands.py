@@ -27,7 +27,7 @@ from .study.engines import Engine, Pool, Ray, Submitit
 from .study.run import run_study
 from .study.study import Asked, study_of
 from .tasks.task import Task
-from .train.run import finished, train
+from .trainer.run import finished, train
 from .weights.importer import import_run, importers
 
 

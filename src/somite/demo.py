@@ -9,7 +9,7 @@ from .pipeline import load
 from .recipe import parse, path_of
 from .report.card import write_card
 from .report.html import write_report
-from .train.run import train
+from .trainer.run import train
 
 RECIPE = "medsegdiffnca/demo"
 

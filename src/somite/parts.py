@@ -43,7 +43,7 @@ class Parts:
             made = make()
             self.begin()
             with replacing(path) as temporary, temporary.open("wb") as file:
-                np.savez(file, **made)
+                np.savez(file, allow_pickle=False, **made)
             return made
         with np.load(path) as found:
             return dict(found)

@@ -18,7 +18,7 @@ from somite.data.record import Case
 from somite.data.split import folds
 from somite.errors import InputError
 from somite.evaluation import read_rows, score
-from somite.train.module import Module
+from somite.trainer.module import Module
 from somite.training import Training
 
 DYNUNET = ["--method.network.channels=[4,8,8]", "--data.crop=32", "--data.preprocess.size=null", "--training.batch=2", "--training.steps=2"]

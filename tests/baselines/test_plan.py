@@ -19,7 +19,7 @@ from somite.errors import InputError
 from somite.evaluation import evaluate
 from somite.networks.baselines import DynUNet
 from somite.recipe import parse, path_of
-from somite.train.run import train
+from somite.trainer.run import train
 
 
 def known(shape, spacing, cases=1000, channels=("channel 0",)):

@@ -19,7 +19,7 @@ from somite.report.card import write_card
 from somite.report.cases import chosen
 from somite.report.findings import evaluation
 from somite.report.html import write_report
-from somite.train.run import train
+from somite.trainer.run import train
 
 TINY = [
     "--method.network.channels=12", "--method.network.hidden=8", "--method.network.updates=2", "--training.steps=2",

@@ -5,7 +5,7 @@ from scipy import ndimage
 
 from somite.tasks.segmentation.collapse import diagnose, roughness
 from somite.tasks.task import Glimpse
-from somite.train.pictures import glimpse_sheet
+from somite.trainer.pictures import glimpse_sheet
 
 
 def glimpse(mask, truth):

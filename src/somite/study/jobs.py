@@ -19,7 +19,7 @@ from ..pipeline import Run
 from ..predict.temperature import Tempered, fit
 from ..recipe import parse
 from ..tasks.task import Scored
-from ..train.run import train
+from ..trainer.run import train
 
 RAW, TEMPERATURE = "raw", "temperature"
 # metrics by case, reliability of all pixels by case, pixels by the members' votes (both of raw probabilities), losses by timestep
