@@ -65,9 +65,12 @@ def train(config: Namespace, out: Path, name: str = "") -> None:
     world, rank = trainer.world_size, trainer.global_rank
     options = recipe.training
     loader = recipe.data.stream(options.batch, options.steps * options.accumulate, options.seed, start, rank, world, options.workers)
-    trainer.fit(module, loader, validation(recipe.data, rank, world), ckpt_path=last if step else None, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    try:
+        trainer.fit(module, loader, validation(recipe.data, rank, world), ckpt_path=last if step else None, weights_only=True)
+    except SystemExit:  # how Lightning ends on Ctrl-C
+        if trainer.interrupted:
+            raise KeyboardInterrupt from None
+        raise
     if trainer.is_global_zero:
         write_json(out / "training.json", {"steps": trainer.global_step, "best": best(trainer)})
 
