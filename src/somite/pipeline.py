@@ -15,9 +15,10 @@ from .diffusion.methods import Method
 from .errors import InputError
 from .nn.automaton import Automaton
 from .predict.ensemble import Model
-from .recipe import Recipe, build, dump, only_own, parse
+from .recipe import Recipe, build, dump, parse
 from .sampling import Sampling, overrides
 from .tasks.task import Answer
+from .trust import only_own
 
 if TYPE_CHECKING:
     import numpy as np

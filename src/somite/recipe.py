@@ -7,12 +7,11 @@ with somebody else's run only somite's own classes are accepted.
 import contextlib
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
@@ -22,10 +21,8 @@ from .diffusion.methods import Method
 from .errors import InputError
 from .tasks.task import Task
 from .training import Training
+from .trust import bounded
 
-OWN = re.compile(r"somite(\.\w+)+")
-PATHS = (".data.root", ".method.init_args.timesteps.init_args.path")  # of files that hold no code
-WORD = re.compile(r"[\w ,+-]*")
 FRAME = ("Does not validate", "Subtypes:", "Errors:", "Problem with given class_path", "Expected a <class 'NoneType'>", "Given value type:")
 PARSER_KEY = re.compile(r'Parser key "([^"]+)":')
 
@@ -75,6 +72,7 @@ def parser() -> ArgumentParser:
 
 def parse(path: Path, overrides: Sequence[str] = ()) -> Namespace:
     """A recipe file with overrides, checked against the constructors but not yet built."""
+    bounded(path)
     try:
         with contextlib.redirect_stderr(io.StringIO()):
             return parser().parse_args(["--config", str(path), *overrides])
@@ -96,36 +94,6 @@ def build(config: Namespace) -> Recipe:
 def dump(config: Namespace) -> str:
     """The resolved recipe as YAML: every default written out."""
     return parser().dump(config, skip_none=False, skip_link_targets=False)
-
-
-def only_own(path: Path) -> None:
-    """Refuse a recipe that could bring in a class from outside somite: reading it would already run whatever it names.
-
-    A class may hide in any string, as a class path or as a file that names one in its turn. So every string has to be one
-    of somite's own classes or a plain word that is no file's name; only paths that are never read as a class are free.
-    """
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise InputError(f"{path} cannot be read as a recipe ({explained(error)}); take it from the run's origin again") from error
-    for text in strings(tree):
-        if not OWN.fullmatch(text) and (not WORD.fullmatch(text) or (path.parent / text).is_file()):
-            raise InputError(
-                f"{path} names {text}, which is not somite's; loading it could run a stranger's code. "
-                "If you trust where this run comes from, add --trust (in Python: somite.load(path, trust=True))"
-            )
-
-
-def strings(tree: Any, at: str = "") -> Iterator[str]:  # noqa: ANN401 - a YAML tree
-    match tree:
-        case dict():
-            for key, value in tree.items():
-                yield from strings(value, f"{at}.{key}")
-        case list():
-            for value in tree:
-                yield from strings(value, f"{at}[]")
-        case str() if tree and at not in PATHS:
-            yield tree
 
 
 def explained(error: BaseException) -> str:
