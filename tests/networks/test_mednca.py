@@ -64,3 +64,15 @@ def test_what_does_not_fit_is_refused():
         MedNCA(channels=8, hidden=4)(torch.zeros(1, 1, 8, 8), torch.zeros(1).long(), {"image": torch.zeros(1, 3, 8, 8)})
     with pytest.raises(InputError, match="channels"):
         MedNCA(channels=2, image_channels=3)
+
+
+@pytest.mark.parametrize("name", ["channels", "hidden", "updates", "scale"])
+@pytest.mark.parametrize("value", [0, -1])
+def test_options_below_one_are_named(name, value):
+    with pytest.raises(InputError, match=f"^--method.network.{name} {value}: must be at least 1$"):
+        MedNCA(**{name: value})
+
+
+def test_arithmetic_reaches_every_level():
+    for arithmetic in ("float32", "bfloat16"):
+        assert [level.arithmetic for level in MedNCA(arithmetic=arithmetic).levels] == [getattr(torch, arithmetic)] * 2

@@ -161,3 +161,24 @@ def test_what_does_not_fit_is_refused(options, image, x, words):
 def test_too_few_channels_are_refused():
     with pytest.raises(InputError, match="at least 7"):
         MedSegDiffNCA(channels=6)
+
+
+@pytest.mark.parametrize("name", ["channels", "hidden", "updates", "levels", "scale"])
+@pytest.mark.parametrize("value", [0, -1])
+def test_options_below_one_are_named(name, value):
+    with pytest.raises(InputError, match=f"^--method.network.{name} {value}: must be at least 1$"):
+        MedSegDiffNCA(**{name: value})
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, float("nan")])
+def test_time_is_not_divided_by_nothing(scale):
+    with pytest.raises(InputError, match=f"^--method.network.time_scale {scale}: .*1000 is usual"):
+        MedSegDiffNCA(time_scale=scale)
+
+
+def test_arithmetic_reaches_every_level():
+    for arithmetic in ("float32", "bfloat16"):
+        network = MedSegDiffNCA(channels=16, hidden=12, arithmetic=arithmetic)
+        assert [level.arithmetic for level in network.levels] == [getattr(torch, arithmetic)] * 2
+    with pytest.raises(InputError, match=r"--method.network.arithmetic half: .*float32 or bfloat16"):
+        MedSegDiffNCA(arithmetic="half")

@@ -261,3 +261,25 @@ def test_rows_act_by_their_own_stream():
 def test_a_line_of_cells_is_refused():
     with pytest.raises(InputError, match="neighbours"):
         made()(torch.randn(1, 6, 1, 8), 1)
+
+
+def test_arithmetic_is_an_argument():
+    cells, given = torch.randn(1, 6, 9, 8), {}
+    for arithmetic in ("float32", "bfloat16"):
+        torch.manual_seed(0)
+        rule = made(arithmetic=arithmetic)
+        assert rule.arithmetic is getattr(torch, arithmetic)
+        with torch.no_grad(), seeded(0, ["a"]):
+            given[arithmetic] = rule(cells, 3)
+    assert made().arithmetic is torch.float32
+    assert given["bfloat16"].dtype == torch.float32
+    difference = float((given["bfloat16"] - given["float32"]).abs().max())
+    assert 1e-4 < difference < 0.05
+
+
+@pytest.mark.parametrize(
+    ("options", "words"), [({"channels": 0}, "channels 0"), ({"hidden": 0}, "hidden 0"), ({"arithmetic": "float64"}, "bfloat16")]
+)
+def test_what_cannot_be_built_is_refused(options, words):
+    with pytest.raises(InputError, match=words):
+        Automaton(**{"channels": 6, "hidden": 10} | options)

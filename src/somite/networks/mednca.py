@@ -14,12 +14,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import InputError
-from ..nn.automaton import Automaton, Firing
+from ..nn.automaton import Automaton, Firing, at_least_one
 from ..types import Cond, Network, Output, State, Timesteps
 
 
 class MedNCA(Network):
-    """Feed-forward: x and t are ignored. Med-NCA's tutorial network has 32 channels, 128 hidden, 16 updates (70,016 parameters)."""
+    """Feed-forward: x and t are ignored. Med-NCA's tutorial network has 32 channels, 128 hidden, 16 updates (70,016 parameters).
+
+    firing: which cells act at inference (`Stochastic`, `Expected`); training is always stochastic.
+    arithmetic: precision of the matrix products at inference; "bfloat16" is faster where the machine has instructions for it
+    (environment.has_bfloat16) and slower elsewhere. Cells stay in float32.
+    """
 
     def __init__(
         self,
@@ -33,8 +38,10 @@ class MedNCA(Network):
         dims: Literal[2, 3] = 2,
         checkpointing: bool = True,
         firing: Firing | None = None,
+        arithmetic: Literal["float32", "bfloat16"] = "float32",
     ) -> None:
         super().__init__()
+        at_least_one(channels=channels, hidden=hidden, updates=updates, scale=scale)
         if channels < image_channels + mask_channels:
             raise InputError(
                 f"{channels} channels a cell cannot hold {image_channels} image and {mask_channels} mask channels; raise --method.network.channels"
@@ -43,7 +50,14 @@ class MedNCA(Network):
         self.image_channels, self.mask_channels, self.dims = image_channels, mask_channels, dims
         self.levels = nn.ModuleList(
             Automaton(
-                channels, hidden, update_rate=update_rate, dims=dims, pinned=image_channels, checkpointing=checkpointing, firing=firing
+                channels,
+                hidden,
+                update_rate=update_rate,
+                dims=dims,
+                pinned=image_channels,
+                checkpointing=checkpointing,
+                firing=firing,
+                arithmetic=arithmetic,
             )
             for _ in range(2)
         )

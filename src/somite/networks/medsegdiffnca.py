@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from ..errors import InputError
 from ..nn.attention import CBAM
-from ..nn.automaton import Automaton, Firing
+from ..nn.automaton import Automaton, Firing, at_least_one
 from ..types import Cond, Network, Output, State, Timesteps
 
 
@@ -36,6 +36,8 @@ class MedSegDiffNCA(Network):
     downsample: "bilinear" reads the central 2x2 pixels of each 4x4 block, as the official code does; "area" reads all.
     checkpointing: less memory in training for a fifth more time (see nn.automaton).
     firing: which cells act at inference (`Stochastic`, `Expected`); training is always stochastic.
+    arithmetic: precision of the matrix products at inference; "bfloat16" is faster where the machine has instructions for it
+    (environment.has_bfloat16) and slower elsewhere. Cells stay in float32, and so does everything with norm "global".
     """
 
     def __init__(
@@ -57,8 +59,12 @@ class MedSegDiffNCA(Network):
         dims: Literal[2, 3] = 2,
         checkpointing: bool = True,
         firing: Firing | None = None,
+        arithmetic: Literal["float32", "bfloat16"] = "float32",
     ) -> None:
         super().__init__()
+        at_least_one(channels=channels, hidden=hidden, updates=updates, levels=levels, scale=scale)
+        if not time_scale > 0:
+            raise InputError(f"--method.network.time_scale {time_scale}: t is divided by it, so it must be above 0; 1000 is usual")
         needed = 2 * mask_channels + image_channels + 2
         if channels < needed:
             raise InputError(
@@ -79,6 +85,7 @@ class MedSegDiffNCA(Network):
                 attention=CBAM(channels, dims=dims) if cbam else None,
                 checkpointing=checkpointing,
                 firing=firing,
+                arithmetic=arithmetic,
             )
             for _ in range(levels)
         )

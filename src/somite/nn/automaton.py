@@ -29,6 +29,7 @@ from ..errors import InputError
 from ..types import Shape
 
 CHUNK = 1024  # cells at a time: their hidden layer (2 MiB at 512 units) stays in the cache
+ARITHMETIC = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class Firing(ABC):
@@ -67,8 +68,9 @@ class Replay(Firing):
 
 class Automaton(nn.Module):
     """The rule and its repetition. `pinned` leading channels are never changed; `arithmetic` is the precision of the
-    matrix products at inference, while the cells stay in float32. `checkpointing` keeps only the cells of each update for
-    the backward pass and computes the rest again: a fifth slower, and memory that hardly grows with the updates.
+    matrix products at inference, held as a torch.dtype, while the cells stay in float32. `checkpointing` keeps only the
+    cells of each update for the backward pass and computes the rest again: a fifth slower, and memory that hardly grows
+    with the updates.
     """
 
     def __init__(
@@ -84,8 +86,12 @@ class Automaton(nn.Module):
         attention: nn.Module | None = None,
         checkpointing: bool = True,
         firing: Firing | None = None,
+        arithmetic: Literal["float32", "bfloat16"] = "float32",
     ) -> None:
         super().__init__()
+        at_least_one(channels=channels, hidden=hidden)
+        if arithmetic not in ARITHMETIC:
+            raise InputError(f"--method.network.arithmetic {arithmetic}: an automaton computes in {' or '.join(ARITHMETIC)}")
         conv = {2: nn.Conv2d, 3: nn.Conv3d}[dims]
         self.perceive = conv(channels, 2 * channels, 3)  # p0 and p1 in one
         self.think = nn.Linear(3 * channels, hidden)
@@ -96,7 +102,7 @@ class Automaton(nn.Module):
         self.channels, self.dims, self.slope, self.norm, self.pinned = channels, dims, slope, norm, pinned
         self.update_rate, self.checkpointing = update_rate, checkpointing
         self.firing = firing or Stochastic()
-        self.arithmetic = torch.float32
+        self.arithmetic = ARITHMETIC[arithmetic]
 
     def forward(self, cells: Tensor, updates: int) -> Tensor:
         """(b, c, *s) -> (b, c, *s) after `updates` updates."""
@@ -165,6 +171,13 @@ class Automaton(nn.Module):
 
     def unpinned(self, ds: Tensor) -> Tensor:
         return F.pad(ds[..., self.pinned :], (self.pinned, 0)) if self.pinned else ds
+
+
+def at_least_one(**options: int) -> None:
+    """Raises InputError for a network's option below 1, of which there would be nothing to compute."""
+    for name, value in options.items():
+        if value < 1:
+            raise InputError(f"--method.network.{name} {value}: must be at least 1")
 
 
 def padded(u: Tensor) -> Tensor:
