@@ -1,6 +1,8 @@
 """nibabel and SimpleITK write and judge; geometry must come back bit for bit."""
 
 import gzip
+import struct
+import tracemalloc
 from contextlib import suppress
 
 import nibabel as nib
@@ -113,7 +115,7 @@ def test_axes(tmp_path):
     assert np.array_equal(read_volume(saved(tmp_path / "b.nii", channels)).array, [VALUES, VALUES + 1])
     vector = channels[:, :, :, None]
     assert np.array_equal(read_volume(saved(tmp_path / "c.nii", vector)).array, [VALUES, VALUES + 1])
-    refused(read_volume, saved(tmp_path / "d.nii", np.stack([vector[..., 0, :], channels], axis=-1)), "three axes")
+    refused(read_volume, saved(tmp_path / "d.nii", np.stack([vector[..., 0, :], channels], axis=-1)), "three axes", "4 volumes")
     refused(read_volume, saved(tmp_path / "e.nii", VALUES[0]), "three axes")
     refused(read_labels, saved(tmp_path / "f.nii", (channels > 0).astype(np.uint8)), "one channel")
 
@@ -170,6 +172,108 @@ def test_singular_affine_and_colour(tmp_path):
     (tmp_path / "a.nii").write_bytes(content)
     refused(read_volume, tmp_path / "a.nii", "affine")
     refused(read_volume, saved(tmp_path / "b.nii", VALUES.astype(np.complex64)), "complex")
+
+
+def changed(path, *changes):
+    """A file's header with numbers of another value: (offset, format of struct, value) each."""
+    raw = path.read_bytes()
+    packed = raw[:2] == b"\x1f\x8b"
+    content = bytearray(gzip.decompress(raw) if packed else raw)
+    for offset, form, value in changes:
+        struct.pack_into(form, content, offset, *np.atleast_1d(value))
+    path.write_bytes(gzip.compress(content) if packed else content)
+    return path
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("suffix", ["nii", "nii.gz"])
+@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+@pytest.mark.parametrize("read", [read_volume, read_labels])
+def test_what_a_file_cannot_hold_is_refused_before_memory_is_taken(tmp_path, suffix, kind, read):
+    path = saved(tmp_path / f"a.{suffix}", kind=kind)
+    size = (42, "<3h", (32000, 32000, 32000)) if kind is nib.Nifti1Image else (24, "<3q", (2**40, 2**11, 2**11))
+    changed(path, size)
+    tracemalloc.start()
+    try:
+        refused(read, path, "header promises", "can hold", "copy it again")
+        assert tracemalloc.get_traced_memory()[1] < 10e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_one_voxel_too_few_is_refused(tmp_path):
+    content = saved(tmp_path / "a.nii").read_bytes()
+    (tmp_path / "a.nii").write_bytes(content + b"more")
+    assert np.array_equal(read_volume(tmp_path / "a.nii").array[0], VALUES)
+    (tmp_path / "a.nii").write_bytes(content[:-1])
+    refused(read_volume, tmp_path / "a.nii", f"promises {len(content)} bytes", f"its {len(content) - 1} can")
+
+
+def test_zeros_that_gzip_packs_as_tightly_as_it_can_are_read(tmp_path):
+    path = saved(tmp_path / "a.nii.gz", np.zeros((200, 200, 200), np.uint8))
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()), 9))
+    assert path.stat().st_size < 200**3 / 1000
+    assert not read_labels(path)[0].any()
+
+
+def test_what_follows_the_voxels_of_a_packed_file_is_not_kept(tmp_path):
+    path = saved(tmp_path / "a.nii.gz")
+    content = gzip.decompress(path.read_bytes())
+    path.write_bytes(gzip.compress(content + bytes(2 * 10**8), 1))
+    tracemalloc.start()
+    try:
+        assert np.array_equal(read_volume(path).array[0], VALUES)
+        assert tracemalloc.get_traced_memory()[1] < 5e7
+    finally:
+        tracemalloc.stop()
+    raw = bytearray(path.read_bytes())
+    raw[-8] ^= 1  # the checksum counts it all the same
+    path.write_bytes(raw)
+    refused(read_volume, path, "damaged")
+
+
+@pytest.mark.parametrize("suffix", ["nii", "nii.gz"])
+def test_too_little_memory_is_said(tmp_path, monkeypatch, suffix):
+    path = saved(tmp_path / f"a.{suffix}")
+
+    def full(*_):
+        raise MemoryError
+
+    for name in ("nibabel.Nifti1Image.from_bytes", "nibabel.arrayproxy.ArrayProxy.__array__"):
+        with monkeypatch.context() as patch:
+            patch.setattr(name, full)
+            refused(read_volume, path, "more memory", "crop or resample")
+
+
+@pytest.mark.parametrize("value", [0.0, -1.3, np.nan, np.inf])
+@pytest.mark.parametrize("codes", [(0, 0), (1, 0), (0, 2), (1, 4)])
+def test_a_spacing_that_is_none_is_refused(tmp_path, value, codes):
+    path = changed(saved(tmp_path / "a.nii", codes=codes), (84, "<f", value))  # pixdim[2]
+    refused(read_volume, path, f"x {value:g} x", "pixdim", "set_zooms")
+    refused(read_labels, path, f"x {value:g} x", "pixdim", "set_zooms")
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan, np.inf])
+def test_a_column_of_the_affine_without_length_is_refused(tmp_path, value):
+    path = changed(saved(tmp_path / "a.nii"), *[(280 + 16 * row, "<f", value) for row in range(3)])
+    refused(read_volume, path, f"{value:g} x", "columns of its affine", "set_sform")
+
+
+def test_an_affine_may_turn_flip_and_be_in_metres(tmp_path):
+    affine = np.array([[0, -1e-4, 0, 1], [-1e-4, 0, 0, 2], [0, 0, 1e-4, 3], [0, 0, 0, 1]])
+    path = saved(tmp_path / "a.nii", affine=affine, codes=(0, 2), units="meter")
+    assert read_volume(path).geometry.spacing_mm == pytest.approx((0.1, 0.1, 0.1))
+
+
+def test_trailing_axes_of_one_are_dropped(tmp_path):
+    channels = np.stack([VALUES, VALUES + 1], axis=-1)
+    for name, array in (("a", VALUES[..., None, None]), ("b", VALUES[..., None, None, None, None])):
+        path = saved(tmp_path / f"{name}.nii.gz", array)
+        assert np.array_equal(read_volume(path).array, VALUES[None])
+        assert read_labels(saved(tmp_path / f"{name}.nii", (array > 0).astype(np.uint8)))[0].shape == VALUES.shape
+    assert np.array_equal(read_volume(saved(tmp_path / "c.nii", channels[..., None])).array, [VALUES, VALUES + 1])
+    refused(read_volume, saved(tmp_path / "d.nii", np.zeros((2, 3, 4, 5, 6))), "(2, 3, 4, 5, 6)", "30 volumes")
+    refused(read_volume, changed(tmp_path / "d.nii", (42, "<h", -2)), "(-2, 3, 4, 5, 6)")
 
 
 def test_labels(tmp_path):

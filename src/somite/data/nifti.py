@@ -5,6 +5,8 @@ input lay, bit for bit: affine, sform and qform with their codes and quaternions
 """
 
 import gzip
+import io
+import math
 import struct
 import zlib
 from dataclasses import dataclass
@@ -25,6 +27,8 @@ from .images import check_file, damaged
 SUFFIXES = (".nii", ".nii.gz")
 _DAMAGE = (OSError, EOFError, ValueError, OverflowError, zlib.error, struct.error, ImageFileError, HeaderDataError)
 _MM = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
+_HEADER = 540  # bytes of the longer of the two headers
+_DEFLATE = 1032  # a match of 258 bytes takes two bits at least
 _IDENTIFYING = {"descrip", "aux_file", "db_name", "intent_name"}  # free text that may name a patient
 
 
@@ -62,11 +66,11 @@ def read_volume(path: str | Path) -> Volume:
     """A volume as float32 with channels first: the fourth axis of the file, or one channel."""
     path = Path(path)
     image = _open(path)
-    array = _values(image, path).astype(np.float32)
+    array = _values(image, path, np.float32)
     bad = array.size - int(np.isfinite(array).sum())
     if bad:
         raise InputError(f"{path} has {bad} voxels that are NaN or infinite: replace them, by 0 or the value of air, and save it")
-    array = array.reshape(*array.shape[:3], -1)  # axes after the third are singletons but one: checked by _open
+    array = array.reshape(*array.shape[:3], -1)  # axes after the third are singletons but one: checked by _header
     return Volume(np.ascontiguousarray(np.moveaxis(array, -1, 0)), Geometry(image.header))
 
 
@@ -117,34 +121,93 @@ def _unsigned(array: np.ndarray) -> np.dtype:
 
 
 def _open(path: Path) -> nib.Nifti1Image:
-    """A NIfTI file whose header makes sense; read whole, since only the end of a gzip file tells damage."""
+    """A NIfTI file whose header makes sense; read whole, since only the end of a gzip file tells damage.
+
+    Nothing is allocated that the file cannot hold: a header may promise what lies in the file, or where that is compressed
+    `_DEFLATE` times its size, which is the most that gzip can pack. Memory for that much there must be.
+    """
     check_file(path)
     try:
         raw = path.read_bytes()
-        raw = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
-        if raw[344:348] == b"n+1\x00":
-            image = nib.Nifti1Image.from_bytes(raw)
-        elif raw[4:8] == b"n+2\x00":
-            image = nib.Nifti2Image.from_bytes(raw)
-        else:
-            raise InputError(f"{path} is not a NIfTI file (.nii, .nii.gz): convert it, DICOM with dcm2niix")
-        spatial = _affine(image.header)
+        packed = raw[:2] == b"\x1f\x8b"
+        kind, header, promised = _header(_unpacked(raw, _HEADER) if packed else raw, path)
+        if promised > len(raw) * (_DEFLATE if packed else 1):
+            raise InputError(
+                f"{path} is truncated or damaged (its header promises {promised} bytes, more than its {len(raw)} can hold): "
+                "copy it again from its origin"
+            )
+        _check_spacing(header["pixdim"][1:4], "pixdim", path)
+        image = kind.from_bytes(_unpacked(raw, promised, to_the_end=True) if packed else raw)
+        _check_affine(_affine(image.header), path)
     except InputError:
         raise
+    except MemoryError as error:
+        raise _too_large(path) from error
     except _DAMAGE as error:
         raise damaged(path, error) from error
-    shape = image.shape
-    if len(shape) < 3 or sum(n > 1 for n in shape[3:]) > 1 or 0 in shape:
-        raise InputError(f"{path} has shape {shape}: a volume has three axes, or four of which the last are channels")
-    if not np.isfinite(spatial).all() or abs(np.linalg.det(spatial[:3, :3])) < 1e-12:
-        raise InputError(f"{path} has an affine that maps space to a plane or to NaN: mend its header (spacing, sform)")
     return image
 
 
-def _values(image: nib.Nifti1Image, path: Path) -> np.ndarray:
+def _unpacked(raw: bytes, limit: int, to_the_end: bool = False) -> bytes:
+    """At most `limit` bytes of what is packed; `to_the_end` what follows is read and forgotten, for the checksum behind it."""
+    with gzip.GzipFile(fileobj=io.BytesIO(raw)) as file:
+        found = file.read(limit)
+        while to_the_end and file.read(2**20):
+            pass
+    return found
+
+
+def _header(raw: bytes, path: Path) -> tuple[type[nib.Nifti1Image], nib.Nifti1Header, int]:
+    """The kind of file, its header as it stands (nibabel would mend it in silence), and the bytes that it promises."""
+    if raw[344:348] == b"n+1\x00":
+        kind, header = nib.Nifti1Image, nib.Nifti1Header(raw[:348], check=False)
+    elif raw[4:8] == b"n+2\x00":
+        kind, header = nib.Nifti2Image, nib.Nifti2Header(raw[:540], check=False)
+    else:
+        raise InputError(f"{path} is not a NIfTI file (.nii, .nii.gz): convert it, DICOM with dcm2niix")
+    shape = tuple(int(n) for n in header.get_data_shape())
+    if len(shape) < 3 or min(shape) < 1:
+        raise InputError(f"{path} has shape {shape}: a volume has three axes, or four of which the last are channels")
+    if sum(n > 1 for n in shape[3:]) > 1:
+        raise InputError(
+            f"{path} has shape {shape}, {math.prod(shape[3:])} volumes on more than one axis, where a volume has three axes, or four "
+            "of which the last are channels: save each volume as a file"
+        )
+    try:
+        size = header.get_data_dtype().itemsize
+    except KeyError as error:
+        raise HeaderDataError(f"its numbers are of the unknown type {error}") from error
+    return kind, header, max(int(header["vox_offset"]), len(header.binaryblock)) + math.prod(shape) * size
+
+
+def _check_spacing(spacing: np.ndarray, of: str, path: Path) -> None:
+    if not (np.isfinite(spacing).all() and (spacing > 0).all()):
+        raise InputError(
+            f"{path} has a spacing of {' x '.join(f'{side:g}' for side in spacing)} by {of}, and a voxel's sides are above 0: "
+            "write the true ones into its header (in nibabel image.header.set_zooms and set_sform), or convert it again from DICOM"
+        )
+
+
+def _check_affine(affine: np.ndarray, path: Path) -> None:
+    with np.errstate(all="ignore"):  # of damaged headers, which are refused here
+        sides = np.linalg.norm(affine[:3, :3], axis=0)
+        _check_spacing(sides, "the columns of its affine", path)
+        volume = abs(np.linalg.det(affine[:3, :3] / sides))  # of a voxel with sides of 1, whatever the unit
+    if not np.isfinite(affine).all() or not volume > 1e-6:
+        raise InputError(f"{path} has an affine that maps space to a plane or to NaN: mend its header (spacing, sform)")
+
+
+def _too_large(path: Path) -> InputError:
+    return InputError(f"{path} needs more memory than there is: crop or resample it, or use a machine with more")
+
+
+def _values(image: nib.Nifti1Image, path: Path, dtype: type | None = None) -> np.ndarray:
     if np.dtype(image.get_data_dtype()).kind not in "iufb":
         raise InputError(f"{path} holds {image.get_data_dtype()} (colour or complex numbers): save it as numbers")
     try:
-        return np.asanyarray(image.dataobj)
+        values = np.asanyarray(image.dataobj)  # of another type than the file's where that has a slope
+        return values if dtype is None else values.astype(dtype)
+    except MemoryError as error:
+        raise _too_large(path) from error
     except _DAMAGE as error:
         raise damaged(path, error) from error
