@@ -59,9 +59,7 @@ class Smoothing(Task):
         return Glimpse(case, -100 * error - 2, {"given": given["image"][0], "smoothed": made[0]})  # always below -1
 
     def answer(self, models, record, sampling, keep=False):
-        made = torch.cat(
-            [sample(m.method, m.cond, m.shape, record.case.id, sampling.members, sampling.seed, 4)[:, 0] for m in models]
-        )
+        made = torch.cat([sample(m.method, m.cond, m.shape, record.case.id, sampling.members, sampling.seed, 4)[:, 0] for m in models])
         truth = smooth(torch.from_numpy(record.image)[None])[0].numpy()
         return Smoothed(record, made.mean(0).numpy(), truth)
 

@@ -21,11 +21,31 @@ from somite.data.phantoms import write_phantoms
 from somite.errors import InputError
 
 OLD = Path(__file__).parent / "reference" / "run-0.1.0"
-LINE = (
-    "train medsegdiffnca/demo --data.root=phantoms --method.network.channels=12 --method.network.hidden=16 --method.network.updates=3 "
-    "--data.crop=32 --data.preprocess.size=null --training.batch=2 --training.warmup=2 --method.network.dropout=0.2 --training.steps=18 "
-    "--training.validate=6 --training.checkpoint=4 --training.accumulate=2 --training.patience=5 --task.members=3 --task.steps=[1,2]"
-).split()
+LINE = [
+    "train",
+    "medsegdiffnca/demo",
+    "--data.root=phantoms",
+    "--method.network.channels=12",
+    "--method.network.hidden=16",
+    "--method.network.updates=3",
+    "--data.crop=32",
+    "--data.preprocess.size=null",
+    "--training.batch=2",
+    "--training.warmup=2",
+    "--method.network.dropout=0.2",
+    "--training.steps=18",
+    "--training.validate=6",
+    "--training.checkpoint=4",
+    "--training.accumulate=2",
+    "--training.patience=5",
+    "--task.members=3",
+    "--task.steps=[1,2]",
+]
+
+
+def rows_of(path):
+    with Path(path).open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 @pytest.fixture
@@ -49,10 +69,10 @@ def test_it_answers_as_it_did(place):
 
 
 def test_it_is_evaluated_as_it_was_and_its_report_is_made(place):
-    rows = list(csv.DictReader(Path("finished/rows.csv").open()))
+    rows = rows_of("finished/rows.csv")
     summary = json.loads(Path("finished/metrics.json").read_text())
     assert main(["evaluate", "finished"]) == 0
-    for before, after in zip(rows, csv.DictReader(Path("finished/rows.csv").open()), strict=True):
+    for before, after in zip(rows, rows_of("finished/rows.csv"), strict=True):
         assert before.keys() == after.keys()
         assert (before["case"], before["tercile"]) == (after["case"], after["tercile"])
         assert float(after["dice"]) == pytest.approx(float(before["dice"]), abs=0.01)

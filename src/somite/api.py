@@ -16,7 +16,9 @@ from .trainer.run import train as train_run
 class Run(pipeline.Run):
     """A run folder in memory, with all that can be done with it: `predict`, `evaluate`, `report`, and `at` for another sampling."""
 
-    def evaluate(self, split: str = "test", out: str | Path | None = None, progress: Callable[[Iterable], Iterable] = iter) -> dict[str, Any]:
+    def evaluate(
+        self, split: str = "test", out: str | Path | None = None, progress: Callable[[Iterable], Iterable] = iter
+    ) -> dict[str, Any]:
         """Score a split into a folder (by default the run's own for "test", else RUN/SPLIT): rows.csv, metrics.json and more.
 
         Returns what metrics.json holds: `["metrics"]["dice"]` has "mean", "low" and "high". Goes on where it was interrupted.

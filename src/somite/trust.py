@@ -19,7 +19,10 @@ WORD = re.compile(r"[\w ,+-]*")
 BYTES, NODES, DEPTH, SCALAR = 100_000, 10_000, 50, 4096
 
 
-class Reader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # jsonargparse's, or the two could read different things
+SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # jsonargparse's, or the two could read different things
+
+
+class Reader(SafeLoader):
     """Like jsonargparse it takes a date for a string, which may be a file's name."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - as PyYAML declares it
@@ -103,9 +106,10 @@ def count(path: Path, text: str) -> None:
                 nodes, levels = known.get(event.anchor, (1, 1))  # of an unknown one the reader complains
             case yaml.ScalarEvent() | yaml.CollectionStartEvent():
                 nodes, levels = known[event.anchor] = 1, 1
-                if len(getattr(event, "value", "")) > SCALAR:
+                length = len(getattr(event, "value", ""))
+                if length > SCALAR:
                     raise InputError(
-                        f"{path} has a value of {len(event.value)} characters, and a recipe's have at most {SCALAR}; shorten it"
+                        f"{path} has a value of {length} characters, and a recipe's have at most {SCALAR}; shorten it"
                     )
             case _:
                 continue
