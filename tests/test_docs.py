@@ -37,7 +37,7 @@ def place(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         for run in ("runs/mine", "runs/demo"):
-            command("somite train medsegdiffnca/one-step --data.root my_images --out " + run)
+            command("somite train medsegdiffnca/small --data.root my_images --out " + run)
     return root
 
 
