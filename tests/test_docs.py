@@ -56,7 +56,7 @@ def test_the_page_runs_as_it_is_printed(page, place, monkeypatch):
         if kind == "python":
             exec(compile(text, str(page), "exec"), names)
         else:
-            for line in text.strip().splitlines():
+            for line in text.replace("\\\n", " ").strip().splitlines():
                 command(line)
 
 
