@@ -1,16 +1,22 @@
 """The documentation's commands and snippets are run, page by page, in a folder with small data; training is cut to two steps."""
 
+import ast
 import re
 import shlex
 import shutil
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+import torch
 
-from somite.cli import main
+import somite
+from somite.cli import main, parser
 from somite.data.phantoms import write_phantoms
+from somite.recipe import bundled, parse
 
 DOCS = Path(__file__).parents[1] / "docs"
+SOURCE = Path(somite.__file__).parent
 BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 PAGES = sorted(page for page in DOCS.rglob("*.md") if BLOCK.search(page.read_text()))
 SMALL = [
@@ -31,7 +37,7 @@ def place(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         for run in ("runs/mine", "runs/demo"):
-            command("somite train medsegdiffnca/one-step --data.root my_images --out " + run)
+            command("somite train medsegdiffnca/small --data.root my_images --out " + run)
     return root
 
 
@@ -50,9 +56,69 @@ def test_the_page_runs_as_it_is_printed(page, place, monkeypatch):
         if kind == "python":
             exec(compile(text, str(page), "exec"), names)
         else:
-            for line in text.strip().splitlines():
+            for line in text.replace("\\\n", " ").strip().splitlines():
                 command(line)
 
 
 def test_pages_with_commands_are_found():
     assert {"get-started.md", "predict.md", "evaluate.md", "own-data.md", "extend.md"} <= {page.name for page in PAGES}
+
+
+def test_every_page_is_in_the_navigation():
+    navigation = (DOCS.parent / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:")[2]
+    pages = {page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md")}
+    assert pages == set(re.findall(r"[\w/-]+\.md", navigation))
+
+
+def test_the_chooser_has_every_recipe_with_its_weights():
+    rows = dict(re.findall(r"^\| `([\w/-]+)` \|.*?\| ([\d,]+) \|", (DOCS / "recipes.md").read_text(encoding="utf-8"), re.MULTILINE))
+    assert set(rows) == set(bundled())
+    for name, path in bundled().items():
+        given = parse(path).method.init_args.network
+        module, _, kind = given.class_path.rpartition(".")
+        with torch.device("meta"):  # sizes without memory
+            network = getattr(import_module(module), kind)(**vars(given.init_args))
+        assert rows[name] == f"{sum(p.numel() for p in network.parameters() if p.requires_grad):,}", name
+
+
+def test_every_command_is_in_the_reference():
+    text = (DOCS / "reference/commands.md").read_text(encoding="utf-8")
+    (commands,) = [action for action in parser()._actions if isinstance(action.choices, dict)]
+    assert not [name for name in commands.choices if f"| `{name}` |" not in text]
+
+
+def test_messages_are_those_that_somite_prints():
+    printed = [re.compile(said(node)) for path in SOURCE.rglob("*.py") for node in sentences(ast.parse(path.read_text(encoding="utf-8")))]
+    text = (DOCS / "troubleshooting.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```text\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    messages = [
+        " ".join(part.split()) for block in blocks for part in re.split(r"^(?=error: |collapse: )", block, flags=re.MULTILINE) if part
+    ]
+    assert len(messages) > 20
+    assert not [message for message in messages if not any(one.fullmatch(message.removeprefix("error: ")) for one in printed)]
+
+
+def sentences(tree: ast.AST):
+    """String literals long enough to be a message."""
+    return [node for node in ast.walk(tree) if isinstance(node, ast.JoinedStr | ast.Constant) and len(said(node)) > 40]
+
+
+def said(node: ast.AST) -> str:
+    """A string as a pattern, with anything in the place of what is filled in."""
+    match node:
+        case ast.JoinedStr():
+            return "".join(said(part) for part in node.values)
+        case ast.Constant(value=str()):
+            return re.escape(node.value)
+        case ast.FormattedValue():
+            return ".+"
+        case _:
+            return ""
+
+
+def test_no_page_needs_what_is_not_there():
+    """Formulas are Unicode and HTML, and nothing is fetched while a page is read."""
+    for page in DOCS.rglob("*.md"):
+        text = re.sub(r"```.*?```|`[^`\n]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+        assert not re.search(r"\$[^$\n]*[\\_^][^$\n]*\$", text), page
+        assert not re.search(r"(?:src|srcset)=[\"']https?:|!\[[^\]]*\]\(https?:", text), page
