@@ -77,6 +77,9 @@ def parser() -> Parser:
     import_.add_argument("--out", type=Path, required=True, help="run folder")
     import_.add_argument("--heads", type=int, help="attention heads, where they are not the published ones (files do not tell)")
 
+    pack = commands.add_parser("pack", help="copy the frozen parts that a run needs (an autoencoder, a backbone) into its folder")
+    pack.add_argument("run", type=Path)
+
     plan = commands.add_parser("plan", help="nnU-Net's way: look at the data and write the recipe that fits them")
     plan.add_argument("data", help="folder, CSV or nnU-Net raw folder")
     plan.add_argument("--out", type=Path, required=True, help="the recipe to write, a YAML file")

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from . import calibration, demo, evaluation, pipeline, recipe
+from . import calibration, demo, evaluation, pipeline, recipe, store
 from .analysis.calibration import analyse_calibration
 from .analysis.fingerprint import analyse_fingerprint
 from .analysis.placement import analyse_placement, placed
@@ -144,6 +144,12 @@ def import_(options: Namespace) -> None:
     print(f"imported into {out}; try: somite predict {out} IMAGE --out DIR")
 
 
+def pack(options: Namespace) -> None:
+    put = store.pack(recipe.parse(options.run / "recipe.yaml"), options.run)
+    told = f"{len(put)} frozen parts are in {options.run / store.FOLDER}" if put else "its recipe names no frozen part"
+    print(f"{options.run} is whole: {told}; copy the folder wherever you like")
+
+
 def plan(options: Namespace) -> None:
     if options.out.suffix not in (".yaml", ".yml"):
         raise InputError(f"--out {options.out}: a recipe is a YAML file; name it {options.out.stem}.yaml")
@@ -201,6 +207,7 @@ COMMANDS: dict[str, Callable[[Namespace], None]] = {
     "calibrate": calibrate,
     "compare": compare,
     "import": import_,
+    "pack": pack,
     "plan": plan,
     "analyse": analyse,
     "study": study,

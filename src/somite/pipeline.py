@@ -17,6 +17,7 @@ from .nn.automaton import Automaton
 from .predict.ensemble import Model
 from .recipe import Recipe, build, dump, parse
 from .sampling import Sampling, overrides
+from .store import located
 from .tasks.task import Answer
 from .trust import only_own
 
@@ -65,7 +66,7 @@ class Run:
         if odd:
             raise InputError(f"{odd[0]} is no option of sampling; those begin with --task or --method")
         config = parse(self.path / "recipe.yaml", sampling.overrides)
-        recipe = replace(built(config), data=self.recipe.data)
+        recipe = replace(built(located(config, self.path, lambda _: None)), data=self.recipe.data)
         with_weights(recipe.method, self.method.state_dict(), f"{', '.join(changed)}: these weights")
         recipe.method.to(next(self.method.parameters()).device).eval()
         return replace(self, recipe=recipe, sampling=sampling, source=dump(config))
@@ -150,10 +151,10 @@ def load(path: str | Path, trust: bool = False, device: str | None = None) -> Ru
     path = Path(path)
     if not (path / "recipe.yaml").is_file():
         raise InputError(f"{path} is not a run folder: it has no recipe.yaml; somite train makes one")
-    if not trust:
-        only_own(path / "recipe.yaml")
+    check = (lambda _: None) if trust else only_own
+    check(path / "recipe.yaml")
     config = parse(path / "recipe.yaml")
-    recipe = built(config)
+    recipe = built(located(config, path, check))
     with_weights(recipe.method, weights(path), f"{path / 'weights.safetensors'} and recipe.yaml")
     recipe.method.to(usable(device or ("cuda" if torch.cuda.is_available() else "cpu"))).eval()
     return Run(path, recipe, Sampling(recipe.task.members), dump(config))

@@ -3,7 +3,8 @@ import math
 import pytest
 import torch
 
-from somite.diffusion.codec import Logits, OneHot, Signed, Unit
+from contracts import CodecContract
+from somite.diffusion.codec import Logits, OneHot, Pixelwise, Signed, Unit
 from somite.errors import InputError
 
 BINARY = [Signed(), Signed(0.5), Unit(), Logits(), Logits(0.9)]
@@ -75,3 +76,56 @@ def test_refusals():
             Logits(confidence)
     with pytest.raises(InputError, match="2 classes"):
         OneHot(1)
+
+
+class TestSigned(CodecContract):
+    def make(self):
+        return Signed(0.7)
+
+    def targets(self):
+        return [binary(5, 7), binary(3, 4, 5)]
+
+
+class TestImages(CodecContract):
+    """Three channels of any value in [0, 1]: no mask."""
+
+    def make(self):
+        return Signed(channels=3)
+
+    def targets(self):
+        return [torch.rand(2, 3, 5, 7), torch.rand(1, 3, 3, 4, 5)]
+
+
+class TestUnit(TestSigned):
+    def make(self):
+        return Unit()
+
+
+class TestLogits(TestSigned):
+    tolerance = 0.011  # +1 stands for a probability of 0.99
+
+    def make(self):
+        return Logits()
+
+
+class TestOneHot(CodecContract):
+    def make(self):
+        return OneHot(4)
+
+    def targets(self):
+        return [torch.randint(4, (2, 1, 5, 7)), torch.randint(4, (1, 1, 3, 4, 5))]
+
+
+class Doubled(Pixelwise):
+    """A codec of numbers that are no probabilities."""
+
+    def encode(self, target):
+        return 2 * target
+
+    def decode(self, z, shape):
+        return z / 2
+
+
+def test_targets_without_logits_are_trained_by_other_predictions():
+    with pytest.raises(InputError, match=r"Doubled has no logits; set --method\.predicts eps, x0 or v"):
+        Doubled().from_logits(torch.zeros(1, 1, 2, 2))

@@ -5,6 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
+from contracts import SamplerContract
 from somite.diffusion.diffusers_sampler import Diffusers
 from somite.diffusion.samplers import DDIM, Ancestral
 from somite.diffusion.schedule import cosine, linear, scaled_linear
@@ -167,3 +168,13 @@ def test_steps_out_of_range_are_refused(steps):
 def test_misspelt_names_are_refused(name, options, words):
     with pytest.raises(InputError, match=words):
         end(Diffusers(name, 5, options=options), linear(), torch.randn(1, 1, 2, 2), wavy)
+
+
+class TestDPMSolver(SamplerContract):
+    def make(self, steps, **options):
+        return Diffusers("DPMSolverMultistepScheduler", steps, **options)
+
+
+class TestDDPMOfDiffusers(SamplerContract):
+    def make(self, steps, **options):
+        return Diffusers("DDPMScheduler", steps, **options)

@@ -5,6 +5,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 
+from contracts import SamplerContract
 from somite.diffusion.samplers import DDIM, Ancestral
 from somite.diffusion.schedule import cosine, linear, scaled_linear
 from somite.errors import InputError
@@ -249,3 +250,18 @@ def test_iterating_leaves_gradients_on_for_the_caller():
     for step in DDIM(3).trajectory(denoise, linear(), torch.randn(1, 1, 2, 2)):
         assert torch.is_grad_enabled()
         assert not step.x.requires_grad
+
+
+class TestDDIM(SamplerContract):
+    def make(self, steps, **options):
+        return DDIM(steps, **options)
+
+
+class TestNoisyDDIM(SamplerContract):
+    def make(self, steps, **options):
+        return DDIM(steps, eta=1.0, **options)
+
+
+class TestAncestral(SamplerContract):
+    def make(self, steps, **options):
+        return Ancestral(steps, **options)

@@ -5,7 +5,8 @@ import torch
 from monai.losses import DiceCELoss, DiceLoss
 from torch.nn import functional as F
 
-from somite.diffusion.terms import Aux, Clean, CrossEntropy, DeepSupervision, Dice, DiceCE, Noise
+from contracts import TermContract
+from somite.diffusion.terms import Aux, Clean, CrossEntropy, DeepSupervision, Dice, DiceCE, Noise, Variational
 from somite.errors import InputError
 from somite.types import Noised, Output, Prediction
 
@@ -137,3 +138,40 @@ def test_refusals():
     pred, ex = example(4)
     with pytest.raises(InputError, match="4 classes"):
         Aux("rgb")(pred, ex)
+
+
+def contract(term, channels=1, zero=True):
+    """A test class for a term."""
+    return type("Contract", (TermContract,), {"make": lambda self: term, "channels": channels, "zero": zero})
+
+
+class TestNoise(contract(Noise())):
+    pass
+
+
+class TestClean(contract(Clean(power=1))):
+    pass
+
+
+class TestAux(contract(Aux("map"))):
+    pass
+
+
+class TestVariational(contract(Variational(), zero=False)):
+    """Its zero is reached by the variance alone, which the example does not set."""
+
+
+class TestCrossEntropy(contract(CrossEntropy())):
+    pass
+
+
+class TestDice(contract(Dice())):
+    pass
+
+
+class TestDiceCE(contract(DiceCE(), channels=3)):
+    pass
+
+
+class TestDeepSupervision(contract(DeepSupervision())):
+    pass

@@ -11,8 +11,14 @@ import yaml
 from PIL import Image
 
 import somite
-from regression import smooth, write_images
+from contracts import TaskContract
+from regression import Small, Smoothing, smooth, write_images
 from somite.cli import main
+from somite.data.dataset import Data
+from somite.diffusion.codec import Signed
+from somite.diffusion.methods import Diffusion
+from somite.diffusion.samplers import DDIM
+from somite.diffusion.schedule import linear
 from somite.trainer.module import Module
 
 METHODS = {
@@ -118,3 +124,15 @@ def test_what_belongs_to_masks_is_refused_in_a_sentence(command, words, tmp_path
     told = capsys.readouterr().err
     assert words in told
     assert len(told.splitlines()) == 1
+
+
+class TestContract(TaskContract):
+    def make(self):
+        return Smoothing()
+
+    def data(self, folder):
+        return Data(str(write_images(folder / "images")))
+
+    def method(self):
+        torch.manual_seed(0)
+        return Diffusion(Small(), linear(50), {}, DDIM(2), Signed(channels=3), "x0")

@@ -7,10 +7,16 @@ import pytest
 import torch
 from monai.metrics import compute_dice, compute_hausdorff_distance, compute_iou, compute_surface_dice
 
-from somite.data.phantoms import phantom
+from contracts import TaskContract, alive
+from somite.data.dataset import Data
+from somite.data.phantoms import phantom, write_phantoms
+from somite.data.preprocess import Preprocess
 from somite.data.record import Case, Record
-from somite.diffusion.methods import Method
+from somite.diffusion.methods import Diffusion, Method
+from somite.diffusion.samplers import DDIM
+from somite.diffusion.schedule import linear
 from somite.errors import InputError
+from somite.networks.medsegdiffnca import MedSegDiffNCA
 from somite.predict.ensemble import fused
 from somite.predict.fusion import Majority, Mean
 from somite.tasks.segmentation import Segmentation, middle
@@ -155,3 +161,23 @@ def test_a_glimpse_of_a_volume_is_flat():
 def test_a_tolerance_that_is_no_distance_is_refused_before_training(tolerance):
     with pytest.raises(InputError, match=f"--task.tolerance {tolerance}"):
         Segmentation(tolerance=tolerance)
+
+
+class TestContract(TaskContract):
+    def make(self):
+        return Segmentation(members=2, steps=[1, 2])
+
+    def data(self, folder):
+        return Data(str(write_phantoms(folder / "data", 6, (20, 24))))
+
+    def method(self):
+        torch.manual_seed(0)
+        network = alive(MedSegDiffNCA(channels=14, hidden=8, updates=2, levels=1, cbam=False))
+        return Diffusion(network, linear(50), {}, DDIM(2), predicts="logits")
+
+
+class TestVolumes(TestContract):
+    """Slice by slice."""
+
+    def data(self, folder):
+        return Data(str(write_phantoms(folder / "data", 6, (12, 14, 8), channels=1)), Preprocess(channels=3))

@@ -24,6 +24,7 @@ from ..files import read_json, write_json, write_text
 from ..progress import tracked
 from ..recipe import Recipe, build, dump, parse
 from ..rng import derive
+from ..store import kept, located
 from ..training import Training
 from ..types import Sample
 from ..wording import count
@@ -43,12 +44,13 @@ def train(config: Namespace, out: Path, name: str = "") -> None:
 
     `name` is the recipe's, for reports.
     """
+    config = kept(config, out)
     refuse_another(config, out)
     if finished(out):
         say(f"{out} is trained already ({read_json(out / 'training.json')['steps']} steps); nothing to do")
         return
     torch.manual_seed(derive("weights", config.training.seed))
-    recipe = build(config)
+    recipe = build(located(config, out, lambda _: None))
     check(recipe)
     precision = usable_precision(recipe.training)
     trainer = make_trainer(recipe, out, precision)
