@@ -10,10 +10,11 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any
 
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 Maps = Float[Tensor, "b c *s"]
+Target = Shaped[Tensor, "b c *s"]  # in data space: label indices (b 1 *s), or an image
 Timesteps = Int[Tensor, " b"]
 Sample = dict[str, Tensor]  # "image" (b c *s), "mask" (b 1 *s): a batch as data yields it
 Shape = tuple[int, ...]

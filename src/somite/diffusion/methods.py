@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .. import rng
 from ..errors import InputError
-from ..types import Cond, Network, Noised, Output, Prediction, Shape, State, right
+from ..types import Cond, Network, Noised, Output, Prediction, Shape, State, Target, Timesteps, right
 from .codec import Codec, Signed
 from .readout import Readout, Sampled
 from .samplers import Sampler, Step, counted
@@ -29,7 +29,7 @@ class Method(nn.Module, ABC):
     readout: Readout  # which of a network's answers is the sample
 
     @abstractmethod
-    def loss(self, target: Tensor, cond: Cond) -> dict[str, Tensor]:
+    def loss(self, target: Target, cond: Cond) -> dict[str, Tensor]:
         """Named scalar losses; "loss" is the one to minimise. `target` (b, c, *s) is in data space: a label map, an image."""
 
     @abstractmethod
@@ -88,7 +88,7 @@ class Diffusion(Method):
         self.terms, self.sampler, self.predicts = terms, sampler, predicts
         self.timesteps, self.readout = timesteps or Uniform(), readout or Sampled()
 
-    def corrupt(self, target: Tensor, t: Tensor, eps: Tensor) -> Noised:
+    def corrupt(self, target: Target, t: Timesteps, eps: Tensor) -> Noised:
         x0 = self.codec.encode(target)
         if x0.shape != eps.shape:
             raise ValueError(f"the codec encodes {tuple(target.shape)} to {tuple(x0.shape)} but the noise has {tuple(eps.shape)}")
@@ -115,7 +115,7 @@ class Diffusion(Method):
                 x0 = self.codec.from_logits(value)
                 return Prediction(x0, (x_t - alpha * x0) / sigma, out, logits=value)
 
-    def loss(self, target: Tensor, cond: Cond) -> dict[str, Tensor]:
+    def loss(self, target: Target, cond: Cond) -> dict[str, Tensor]:
         t = self.timesteps.draw(len(target), len(self.schedule), target.device)
         eps = rng.normal(self.codec.shape(tuple(target.shape)), target.device)
         ex = self.corrupt(target, t, eps)
@@ -168,7 +168,7 @@ class FeedForward(Method):
         logits = value if self.predicts == "logits" else None
         return Prediction(value if logits is None else self.codec.from_logits(value), x, out, logits), x, t
 
-    def loss(self, target: Tensor, cond: Cond) -> dict[str, Tensor]:
+    def loss(self, target: Target, cond: Cond) -> dict[str, Tensor]:
         pred, x, t = self.predict(self.network.encode(cond), tuple(target.shape), target.device)
         return self.total(pred, Noised(self.codec.probabilities(target), self.codec.encode(target), x, x, t))
 

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from ..errors import InputError
 from ..nn.padding import cropped
-from ..types import Cond, Network, Output, State, Timesteps
+from ..types import Cond, Maps, Network, Output, State, Timesteps
 
 
 class DynUNet(Network):
@@ -67,7 +67,7 @@ class DynUNet(Network):
         self.unet.register_state_dict_post_hook(without_twins)
         self.unet.register_load_state_dict_pre_hook(with_twins)
 
-    def forward(self, x: Tensor, t: Timesteps, cond: Cond, state: State = None) -> Output:
+    def forward(self, x: Maps, t: Timesteps, cond: Cond, state: State = None) -> Output:
         image = cond["image"]
         if image.shape[1] != self.image_channels:
             raise InputError(

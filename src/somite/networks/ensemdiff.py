@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..nn.padding import cropped, extended
 from ..nn.unet import UNet
-from ..types import Cond, Network, Output, State, Timesteps
+from ..types import Cond, Maps, Network, Output, State, Timesteps
 
 
 class EnsemDiff(Network):
@@ -36,7 +36,7 @@ class EnsemDiff(Network):
         self.mask_channels, self.learn_variance = mask_channels, learn_variance
         self.unet = UNet(image_channels + mask_channels, outputs, channels, mults, res_blocks, attention, heads, dropout, dims)
 
-    def forward(self, x: Tensor, t: Timesteps, cond: Cond, state: State = None) -> Output:
+    def forward(self, x: Maps, t: Timesteps, cond: Cond, state: State = None) -> Output:
         given = extended(torch.cat([cond["image"], x], 1), self.unet.factor)
         out = cropped(self.unet(self.unet.stem(given), t), x.shape[2:])
         if not self.learn_variance:

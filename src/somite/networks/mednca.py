@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from ..errors import InputError
 from ..nn.automaton import Automaton, Firing, at_least_one
-from ..types import Cond, Network, Output, State, Timesteps
+from ..types import Cond, Maps, Network, Output, State, Timesteps
 
 
 class MedNCA(Network):
@@ -62,7 +62,7 @@ class MedNCA(Network):
             for _ in range(2)
         )
 
-    def forward(self, x: Tensor, t: Timesteps, cond: Cond, state: State = None) -> Output:
+    def forward(self, x: Maps, t: Timesteps, cond: Cond, state: State = None) -> Output:
         image = cond["image"]
         if image.shape[1] != self.image_channels or image.ndim != 2 + self.dims:
             raise InputError(

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from ..errors import InputError
 from ..nn.padding import cropped, extended
 from ..nn.unet import UNet
-from ..types import Cond, Network, Output, State, Timesteps
+from ..types import Cond, Maps, Network, Output, State, Timesteps
 
 WIDTHS = (32, 64, 128, 256, 480)
 
@@ -116,7 +116,7 @@ class MedSegDiff(Network):
         fine, coarse = enlarged(features[3], 2), enlarged(features[2], 4)
         return {**cond, "cal": cropped(cal, cond["image"].shape[2:]), "anchors": torch.cat([fine, fine, coarse], 1).detach()}
 
-    def forward(self, x: Tensor, t: Timesteps, cond: Cond, state: State = None) -> Output:
+    def forward(self, x: Maps, t: Timesteps, cond: Cond, state: State = None) -> Output:
         stem = self.unet.stem(extended(torch.cat([cond["image"], x], 1), self.factor)) + cond["anchors"]
         return split(cropped(self.unet(stem, t), x.shape[2:]), cond["cal"], self.learn_variance)
 
@@ -159,7 +159,7 @@ class MedSegDiffV1(Network):
         if not random_projection:
             self.hwm.emb_proj = nn.Conv2d(WIDTHS[-1], self.deepest, 1)
 
-    def forward(self, x: Tensor, t: Timesteps, cond: Cond, state: State = None) -> Output:
+    def forward(self, x: Maps, t: Timesteps, cond: Cond, state: State = None) -> Output:
         given = extended(torch.cat([cond["image"], x], 1), self.factor)
         image = given[:, :-1]
         e = self.unet.embed(t)

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from ..errors import InputError
 from ..nn.attention import CBAM
 from ..nn.automaton import Automaton, Firing, at_least_one
-from ..types import Cond, Network, Output, State, Timesteps
+from ..types import Cond, Maps, Network, Output, State, Timesteps
 
 
 class MedSegDiffNCA(Network):
@@ -90,7 +90,7 @@ class MedSegDiffNCA(Network):
             for _ in range(levels)
         )
 
-    def forward(self, x: Tensor, t: Timesteps, cond: Cond, state: State = None) -> Output:
+    def forward(self, x: Maps, t: Timesteps, cond: Cond, state: State = None) -> Output:
         given = torch.cat([cond["image"], x], 1)  # (b, image + k, *s)
         self.check(given)
         k, time = self.mask_channels, t.float() / self.time_scale

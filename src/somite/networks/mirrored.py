@@ -5,7 +5,7 @@ import itertools
 import torch
 from torch import Tensor
 
-from ..types import Cond, Network, Output, State, Timesteps
+from ..types import Cond, Maps, Network, Output, State, Timesteps
 
 
 class Mirrored(Network):
@@ -18,7 +18,7 @@ class Mirrored(Network):
         super().__init__()
         self.network = network
 
-    def forward(self, x: Tensor, t: Timesteps, cond: Cond, state: State = None) -> Output:
+    def forward(self, x: Maps, t: Timesteps, cond: Cond, state: State = None) -> Output:
         if self.training:
             return self.network(x, t, self.network.encode(cond), state)
         space = range(2, x.ndim)

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from ..nn.padding import cropped, extended
 from ..nn.unet import UNet, conv
-from ..types import Cond, Network, Output, State, Timesteps
+from ..types import Cond, Maps, Network, Output, State, Timesteps
 
 
 class DenseBlock(nn.Module):
@@ -92,7 +92,7 @@ class SegDiff(Network):
     def features(self, cond: Cond) -> Tensor:
         return self.rrdb(extended(cond["image"], self.unet.factor))
 
-    def forward(self, x: Tensor, t: Timesteps, cond: Cond, state: State = None) -> Output:
+    def forward(self, x: Maps, t: Timesteps, cond: Cond, state: State = None) -> Output:
         features = cond["features"] if "features" in cond else self.features(cond)
         out = self.unet(self.unet.stem(extended(x, self.unet.factor)) + features, t)
         return Output(cropped(out, x.shape[2:]))

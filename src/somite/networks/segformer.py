@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import InputError
-from ..types import Cond, Network, Output, State, Timesteps
+from ..types import Cond, Maps, Network, Output, State, Timesteps
 
 DEPTHS = {"b0": (2, 2, 2, 2), "b1": (2, 2, 2, 2), "b2": (3, 4, 6, 3), "b3": (3, 4, 18, 3), "b4": (3, 8, 27, 3), "b5": (3, 6, 40, 3)}
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -60,7 +60,7 @@ class SegFormer(Network):
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN if colour else [0.5] * image_channels), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD if colour else [0.25] * image_channels), persistent=False)
 
-    def forward(self, x: Tensor, t: Timesteps, cond: Cond, state: State = None) -> Output:
+    def forward(self, x: Maps, t: Timesteps, cond: Cond, state: State = None) -> Output:
         image = cond["image"]
         if image.shape[1] != self.image_channels or image.ndim != 4:
             raise InputError(
