@@ -15,8 +15,9 @@ from runs import tiny
 from somite import rng
 from somite.analysis import timesteps
 from somite.analysis.curves import grid
+from somite.analysis.measured import BLANK, IMAGE, SHUFFLED, Measured, partners
 from somite.analysis.oracles import Pixels, information, pixel_mmse, with_image
-from somite.analysis.timesteps import BLANK, IMAGE, SHUFFLED, Measured, analyse_timesteps, losses, partners
+from somite.analysis.timesteps import analyse_timesteps, losses
 from somite.data.phantoms import write_phantoms
 from somite.data.record import Case
 from somite.diffusion.codec import Logits, OneHot, Signed, Unit

@@ -17,8 +17,9 @@ from somite import rng
 from somite.analysis import learned
 from somite.analysis.curves import grid, half_point, log_snr, t_at
 from somite.analysis.learned import learn
+from somite.analysis.measured import BLANK, IMAGE, Measured
 from somite.analysis.oracles import Pixels, benefit, pixel_mmse, texture_loss_eps
-from somite.analysis.timesteps import BLANK, IMAGE, Measured, errors, losses
+from somite.analysis.timesteps import errors, losses
 from somite.data.record import Case
 from somite.diffusion.codec import Codec
 from somite.diffusion.methods import Diffusion

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from torch import Tensor
 
 from ..nn.padding import cropped, extended
 from ..nn.unet import UNet

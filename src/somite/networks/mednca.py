@@ -10,7 +10,7 @@ are enlarged, the image is replaced by the full-size one, and a second automaton
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from ..errors import InputError

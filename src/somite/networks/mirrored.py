@@ -3,7 +3,6 @@
 import itertools
 
 import torch
-from torch import Tensor
 
 from ..types import Cond, Maps, Network, Output, State, Timesteps
 

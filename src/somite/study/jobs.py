@@ -10,7 +10,8 @@ import torch
 
 from .. import pipeline
 from ..analysis.calibration import fusion_of
-from ..analysis.timesteps import IMAGE, Measured, losses
+from ..analysis.measured import IMAGE, Measured
+from ..analysis.timesteps import losses
 from ..diffusion.methods import Diffusion
 from ..errors import InputError
 from ..evaluation import Row, read_rows, write_rows
