@@ -211,7 +211,7 @@ def table(values: dict, rounds: int, threads: int, load: float) -> str:
     lines = [
         "SegDiff's image encoded once or at every step, and members drawn in one batch or one by one: random weights, the same seeds, process time.",
         "",
-        f"`make bench` on {about['processor']}, {os.cpu_count()} cores, {threads} thread(s), other processes running (load average at the start: {load:.1f}); "
+        f"`make bench` on {about['processor']} ({', '.join(about['instructions'])}), {os.cpu_count()} cores, {threads} thread(s), other processes running (load average at the start: {load:.1f}); "
         f"torch {torch.__version__}, Python {platform.python_version()}, {datetime.now(UTC):%Y-%m-%d}.",
         "",
         "## The image encoded once",

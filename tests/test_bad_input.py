@@ -163,7 +163,7 @@ def test_a_bad_one_stops_none_of_the_others(root, run, tmp_path, refused):
     whole = (root / "images" / "case001.png").read_bytes()
     (root / "images" / "case001.png").write_bytes(whole[:200])
     line = ["predict", run, root / "images", "--out", tmp_path / "out", "--members", "1"]
-    refused(line, "1 of 6 inputs", "case001.png", "truncated")
+    refused(line, "1 of 6 inputs could not be answered", "case001.png", "truncated")
     made = files(tmp_path / "out")
     assert len(made) == 3 * 5 + 1
     assert not [name for name in made if name.startswith("case001")]
@@ -185,6 +185,32 @@ def test_evaluation_of_spoilt_data(root, run, tmp_path, refused):
     refused(["evaluate", run, "--split", "holdout"], "'holdout'", "train (")
     refused(["compare", run, tmp_path], "rows.csv is missing", "somite evaluate")
     assert not (tmp_path / "out" / "rows.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("case,group,label,colour\na,a,1,red\n", "none of the metrics"),
+        ("case,group,label,dice\n{case},{case},1,red\n", "no numbers in the column dice"),
+        ("a,b\n1,2\n", "is no table of an evaluation"),
+        ("", "is no table of an evaluation"),
+    ],
+)
+def test_comparison_with_another_table(run, data, tmp_path, refused, content, words):
+    assert main(["evaluate", str(run), "--out", str(tmp_path / "mine"), "--members", "1"]) == 0
+    case = (tmp_path / "mine" / "rows.csv").read_text().splitlines()[1].split(",")[0]
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "metrics.json").write_text((tmp_path / "mine" / "metrics.json").read_text())
+    text = content.replace("{case}", case).replace("\na,a,1", f"\n{case},{case},1")
+    (other / "rows.csv").write_text(text)
+    refused(["compare", tmp_path / "mine", other], other / "rows.csv", words, "somite evaluate")
+
+
+@pytest.mark.parametrize("option", ["--data.crop=0", "--data.crop=[8,0]", "--method.network.levels=0", "--method.network.updates=0"])
+def test_sizes_of_nothing(data, tmp_path, refused, option):
+    refused([*training(data, tmp_path / "run"), option], option.partition("=")[0])
+    assert not (tmp_path / "run").exists()
 
 
 # ---- options

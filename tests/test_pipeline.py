@@ -78,6 +78,28 @@ def test_arrays_of_every_kind_are_the_same_image(run, turn):
     assert np.allclose(run.predict(turn(pixels(24, 30, 3)), members=1).members, plain.members, atol=1e-5)
 
 
+def test_pictures_and_tensors_are_taken_as_arrays_are(run):
+    plain = run.predict(pixels(24, 30, 3), members=1)
+    for given in (Image.fromarray(pixels(24, 30, 3)), torch.from_numpy(np.moveaxis(pixels(24, 30, 3), -1, 0).copy())):
+        assert np.array_equal(run.predict(given, members=1).members, plain.members)
+
+
+@pytest.mark.parametrize("given", [None, 3, [[1, 2], [3, 4]], {"image": 1}, b"png"], ids=str)
+def test_what_is_no_image_gets_a_sentence(run, given):
+    with pytest.raises(InputError) as error:
+        run.predict(given)
+    assert "\n" not in str(error.value)
+
+
+def test_weights_that_are_no_numbers_are_told_by_name(copy):
+    state = load_file(copy / "weights.safetensors")
+    name = sorted(state)[3]
+    state[name] = torch.full_like(state[name], float("nan"))
+    save_file(state, copy / "weights.safetensors")
+    with pytest.raises(InputError, match=rf"weights.safetensors holds NaN or infinite weights, first in {name}; restore"):
+        somite.load(copy)
+
+
 @pytest.mark.parametrize(
     ("array", "words"),
     [

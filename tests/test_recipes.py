@@ -59,7 +59,11 @@ def test_it_trains_samples_and_is_evaluated(name, tmp_path):
     assert result.members.shape == (2, 1, *size)
     assert np.isfinite(result.members).all()
     summary = evaluate(run, "test", run.path)
-    assert 0 <= summary["metrics"]["dice"]["mean"] <= 1
+    dice = []
+    for case in run.recipe.data.cases("test"):
+        mask, truth = run.predict(case).mask > 0, run.recipe.data.read(case).truth > 0
+        dice.append(2 * (mask & truth).sum() / (mask.sum() + truth.sum()))
+    assert summary["metrics"]["dice"]["mean"] == pytest.approx(np.mean(dice), abs=1e-6)
     assert (run.path / "training.json").is_file()
 
 

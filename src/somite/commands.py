@@ -31,6 +31,9 @@ from .trainer.run import finished, train
 from .weights.importer import import_run, importers
 
 
+MANY = 10  # bad inputs that are named one by one
+
+
 def train_(options: Namespace) -> None:
     path = recipe.path_of(options.recipe)
     if options.help:
@@ -76,8 +79,8 @@ def predict(options: Namespace) -> None:
         same_settings(described, settings)
     codec, members = opened.method.codec, opened.sampling.members * len(opened.runs)
     files = {case.id: task.files(case.id, kinds, opened.recipe.data, codec, members) for case in cases}
-    done = [case for case in cases if written(options.out, files[case.id])]
-    todo = cases if options.overwrite else [case for case in cases if case not in done]
+    done = {case.id for case in cases if written(options.out, files[case.id])}
+    todo = cases if options.overwrite else [case for case in cases if case.id not in done]
     if len(todo) < len(cases):
         print(f"{len(done)} of {len(cases)} are done already")
     bad = []
@@ -93,7 +96,9 @@ def predict(options: Namespace) -> None:
         task.write(answer, options.out, kinds)
     print(f"{len(cases) - len(bad)} cases in {options.out}")
     if bad:
-        raise InputError(f"{len(bad)} of {len(cases)} inputs could not be read, all others are done: {'; '.join(bad)}")
+        told = list(dict.fromkeys(bad))
+        more = f"; and {len(told) - MANY} more" if len(told) > MANY else ""
+        raise InputError(f"{len(bad)} of {len(cases)} inputs could not be answered, all others are done: {'; '.join(told[:MANY])}{more}")
 
 
 def chosen(save: str | None, task: Task) -> list[str]:

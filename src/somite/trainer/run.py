@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,8 @@ def finished(out: Path) -> bool:
 def check(recipe: Recipe) -> None:
     """What would otherwise fail hours later. Every file is read once, before anything is written."""
     train, val = recipe.data.cases("train"), recipe.data.cases("val")
-    read = tracked if rank_zero_only.rank == 0 and len(train) + len(val) > FEW else iter
+    many = rank_zero_only.rank == 0 and len(train) + len(val) > FEW
+    read = partial(tracked, what="reading") if many else iter
     samples = [recipe.data.loaded(case) for case in read([*train, *val])]
     recipe.task.check(recipe.data, recipe.method.codec, samples[: len(train)])
 

@@ -1,0 +1,63 @@
+"""What training does before its first step, and says."""
+
+import json
+
+import pytest
+import torch
+
+import somite
+from runs import tiny
+from somite import commands
+from somite.cli import main
+from somite.data import dataset
+from somite.data.phantoms import write_phantoms
+from somite.trainer import run as trainer
+
+
+@pytest.fixture
+def root(tmp_path):
+    return write_phantoms(tmp_path / "data", 8, (24, 24))
+
+
+def test_the_data_are_looked_up_once(root, tmp_path, monkeypatch):
+    asked, find = [], dataset.find
+    monkeypatch.setattr(dataset, "find", lambda *given: (asked.append(given), find(*given))[1])
+    tiny(root, tmp_path / "run", "--training.steps=2", "--data.crop=16")
+    assert len(asked) == 1
+
+
+def test_it_says_what_it_is_about_to_do_and_how_long_it_will_take(root, tmp_path, capsys):
+    tiny(root, tmp_path / "run", "--training.steps=14", "--data.crop=16")
+    told = capsys.readouterr().out
+    weights = json.loads((tmp_path / "run" / "environment.json").read_text())["weights"]
+    assert f"{weights:,} weights, 4 training cases, 2 for validation, 14 steps of 2" in told
+    assert "s a step, so about" in told
+    assert "for the 4 that are left" in told
+
+
+def test_files_are_read_under_a_bar_where_there_are_many(root, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(trainer, "FEW", 3)
+    tiny(root, tmp_path / "run", "--training.steps=2", "--data.crop=16")
+    assert "reading" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("able", [False, True])
+def test_bfloat16_is_for_machines_that_have_it(root, tmp_path, capsys, monkeypatch, able):
+    monkeypatch.setattr(trainer, "has_bfloat16", lambda device: able)
+    tiny(root, tmp_path / "run", "--training.steps=2", "--data.crop=16", "--training.precision=bf16-mixed")
+    told = capsys.readouterr().out
+    assert ("has no bfloat16 arithmetic" in told) == (not able)
+    assert json.loads((tmp_path / "run" / "environment.json").read_text())["precision"] == ("bf16-mixed" if able else "32-true")
+
+
+@pytest.mark.parametrize("able", [False, True])
+def test_so_is_the_arithmetic_of_automata(root, tmp_path, capsys, monkeypatch, able):
+    monkeypatch.setattr(commands, "has_bfloat16", lambda device: able)
+    run = tiny(root, tmp_path / "run", "--training.steps=2", "--data.crop=16")
+    image = next((root / "images").iterdir())
+    assert main(["predict", str(run), str(image), "--out", str(tmp_path / "out"), "--members", "1", "--precision", "bf16"]) == 0
+    assert ("has no bfloat16 arithmetic" in capsys.readouterr().out) == (not able)
+    told = json.loads((tmp_path / "out" / "prediction.json").read_text())
+    assert told["precision"] == ["bfloat16" if able else "float32"]
+    assert somite.load(run, device="cpu").at(arithmetic="bfloat16").told["precision"] == ["bfloat16"]  # Python does as it is told
+    assert torch.get_default_dtype() == torch.float32
