@@ -1,10 +1,12 @@
 # make demo: set-up, then train, predict, evaluate and report on bundled real images.   make test: set-up, then the tests.
 .PHONY: demo test test-all test-study lint docs bench clean
 PYTHON ?= python3
-BIN := .venv/bin
-READY := .venv/.ready
+VENV ?= .venv
+EXTRAS ?= dev
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
 
-demo: .venv/.installed
+demo: $(VENV)/.installed
 	$(BIN)/somite demo --out runs/demo
 
 test: $(READY)
@@ -26,22 +28,22 @@ lint: $(READY)
 docs: $(READY)
 	$(BIN)/mkdocs build --strict
 
-bench: .venv/.installed
+bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/automaton.py
 	$(BIN)/python benchmarks/sampling.py
 
 clean:
-	rm -rf .venv site
+	rm -rf .venv .venv-highest site
 
-.venv/bin/python:
+$(BIN)/python:
 	$(PYTHON) -c "import sys; sys.exit('somite needs Python 3.11 or newer; try: make PYTHON=python3.12') if sys.version_info < (3, 11) else None"
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv $(VENV)
 
 # What running needs, and what developing needs beside it; the versions are those of constraints.txt.
-.venv/.installed: .venv/bin/python pyproject.toml constraints.txt
+$(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q -c constraints.txt -e .
 	touch $@
 
-$(READY): .venv/.installed
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+$(READY): $(VENV)/.installed
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[$(EXTRAS)]'
 	touch $@
