@@ -216,6 +216,17 @@ def test_zeros_that_gzip_packs_as_tightly_as_it_can_are_read(tmp_path):
     assert not read_labels(path)[0].any()
 
 
+@pytest.mark.parametrize("suffix", ["nii", "nii.gz"])
+def test_what_this_machines_memory_cannot_hold_is_refused_before_it_is_read(tmp_path, monkeypatch, suffix):
+    path = saved(tmp_path / f"a.{suffix}")
+    need = 352 + VALUES.size * (4 + 16)
+    monkeypatch.setattr("somite.data.nifti._memory", lambda: need - 1)
+    refused(read_volume, path, "more memory", "crop")
+    refused(read_labels, path, "more memory")
+    monkeypatch.setattr("somite.data.nifti._memory", lambda: need)
+    assert np.array_equal(read_volume(path).array[0], VALUES)
+
+
 def test_what_follows_the_voxels_of_a_packed_file_is_not_kept(tmp_path):
     path = saved(tmp_path / "a.nii.gz")
     content = gzip.decompress(path.read_bytes())

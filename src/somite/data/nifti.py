@@ -7,6 +7,7 @@ input lay, bit for bit: affine, sform and qform with their codes and quaternions
 import gzip
 import io
 import math
+import os
 import struct
 import zlib
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ _DAMAGE = (OSError, EOFError, ValueError, OverflowError, zlib.error, struct.erro
 _MM = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
 _HEADER = 540  # bytes of the longer of the two headers
 _DEFLATE = 1032  # a match of 258 bytes takes two bits at least
+_ARRAYS = 16  # bytes a voxel of what is made of it: float64 where the header has a slope, and two arrays of float32
 _IDENTIFYING = {"descrip", "aux_file", "db_name", "intent_name"}  # free text that may name a patient
 
 
@@ -124,7 +126,8 @@ def _open(path: Path) -> nib.Nifti1Image:
     """A NIfTI file whose header makes sense; read whole, since only the end of a gzip file tells damage.
 
     Nothing is allocated that the file cannot hold: a header may promise what lies in the file, or where that is compressed
-    `_DEFLATE` times its size, which is the most that gzip can pack. Memory for that much there must be.
+    `_DEFLATE` times its size, which is the most that gzip can pack. This machine's memory must hold that much and `_ARRAYS` bytes
+    a voxel, or InputError says so beforehand: systems that lend more memory than they have kill the process in place of an error.
     """
     check_file(path)
     try:
@@ -136,6 +139,8 @@ def _open(path: Path) -> nib.Nifti1Image:
                 f"{path} is truncated or damaged (its header promises {promised} bytes, more than its {len(raw)} can hold): "
                 "copy it again from its origin"
             )
+        if promised + _ARRAYS * math.prod(map(int, header.get_data_shape())) > _memory():
+            raise _too_large(path)
         _check_spacing(header["pixdim"][1:4], "pixdim", path)
         image = kind.from_bytes(_unpacked(raw, promised, to_the_end=True) if packed else raw)
         _check_affine(_affine(image.header), path)
@@ -195,6 +200,14 @@ def _check_affine(affine: np.ndarray, path: Path) -> None:
         volume = abs(np.linalg.det(affine[:3, :3] / sides))  # of a voxel with sides of 1, whatever the unit
     if not np.isfinite(affine).all() or not volume > 1e-6:
         raise InputError(f"{path} has an affine that maps space to a plane or to NaN: mend its header (spacing, sform)")
+
+
+def _memory() -> float:
+    """Bytes of memory in this machine; inf where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return math.inf
 
 
 def _too_large(path: Path) -> InputError:
