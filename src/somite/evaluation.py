@@ -90,11 +90,12 @@ def compare(first: Path, second: Path) -> list[Row]:
     if not shared:
         raise InputError(f"{first} and {second} share no cases; evaluate both runs on the same split of the same data")
     names = [name for name in metrics_of(first) if name in next(iter(theirs.values()))]
+    if not names:
+        raise InputError(f"{second / 'rows.csv'} has none of the metrics of {first}; run `somite evaluate {second}` again")
     for run, rows in ((first, ours), (second, theirs)):
         lacking = next((name for name in names if any(not is_number(row.get(name)) for row in rows.values())), None)
-        if lacking or not names:
-            what = f"no numbers in the column {lacking}" if lacking else f"none of the metrics of {first}"
-            raise InputError(f"{run / 'rows.csv'} has {what}; run `somite evaluate {run}` again")
+        if lacking:
+            raise InputError(f"{run / 'rows.csv'} has no numbers in the column {lacking}; run `somite evaluate {run}` again")
     groups = [ours[key]["group"] for key in shared]
     out = []
     for name in names:

@@ -21,7 +21,7 @@ from somite.analysis.measured import BLANK, IMAGE, Measured
 from somite.analysis.oracles import Pixels, benefit, pixel_mmse, texture_loss_eps
 from somite.analysis.timesteps import errors, losses
 from somite.data.record import Case
-from somite.diffusion.codec import Codec
+from somite.diffusion import codec
 from somite.diffusion.methods import Diffusion
 from somite.diffusion.samplers import DDIM
 from somite.diffusion.schedule import linear
@@ -266,13 +266,15 @@ def test_the_loss_of_masks_rises_once_and_falls_once(curves, condition):
 # Test 6: images (E4)
 
 
-class Plain(Codec):
-    """Images are diffused as they are."""
+class Plain(codec.Pixelwise):
+    """Images are diffused as they are, whatever their values."""
+
+    bound = None
 
     def encode(self, target):
         return target
 
-    def decode(self, z):
+    def decode(self, z, shape):
         return z
 
     def from_logits(self, logits):
