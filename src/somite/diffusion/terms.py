@@ -28,16 +28,16 @@ class Term(ABC):
 
 
 class Noise(Term):
-    """|| eps - eps_hat ||^2, mean over pixels (Ho et al. 2020, eq. 14).
+    """| eps - eps_hat |^power, mean over pixels: with power 2 Ho et al. 2020, eq. 14, with power 1 SDSeg's and latent diffusion's.
 
     `summed` sums over them, as the published SegDiff does: the loss then grows with the image, and overflows half precision.
     """
 
-    def __init__(self, weight: float = 1.0, summed: bool = False) -> None:
-        self.weight, self.summed = weight, summed
+    def __init__(self, weight: float = 1.0, summed: bool = False, power: float = 2.0) -> None:
+        self.weight, self.summed, self.power = weight, summed, power
 
     def __call__(self, pred: Prediction, ex: Noised) -> Tensor:
-        error = (pred.eps - ex.eps) ** 2
+        error = (pred.eps - ex.eps).abs() ** self.power
         return error.flatten(1).sum(1) if self.summed else per_example(error)
 
 

@@ -1,0 +1,181 @@
+"""Masks and latents as in the official SDSeg, sizes of all kinds, and folders of autoencoders that are not whole."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from official_sdseg import CODEC, cases, close, method
+from somite import rng
+from somite.diffusion.latent import Autoencoder
+from somite.errors import InputError
+from somite.nn.kl import WEIGHTS, kl_autoencoder, load_autoencoder
+
+TINY = {"autoencoder_channels": 32, "autoencoder_mults": (1, 1), "autoencoder_blocks": 1}
+
+
+@torch.no_grad()
+def test_published_size():
+    with torch.device("meta"):
+        codec = Autoencoder()
+    assert sum(p.numel() for p in codec.parameters()) == 83_653_863
+    assert len(codec.state_dict()) == 248
+    assert codec.shape((2, 1, 256, 256)) == (2, 4, 32, 32)
+
+
+def test_encoding(monkeypatch):
+    case, codec = cases(), method().codec
+    mask = case["mask"][None, None]
+    with torch.no_grad():
+        found = codec.autoencoder.encode((2 * mask - 1).repeat(1, 3, 1, 1)).latent_dist
+    close(found.parameters, case["enc_moments"])
+    close(found.mean, case["enc_mean"])
+    close(found.std, case["enc_std"])
+    monkeypatch.setattr(rng, "normal", lambda shape, device: case["post_eps"])
+    close(codec.encode(mask), case["z0"])
+    monkeypatch.setattr(codec, "posterior", "mean")
+    close(codec.encode(mask), 0.2 * case["enc_mean"])
+
+
+@torch.no_grad()
+def test_decoding():
+    case, codec = cases(), method().codec
+    decoded = case["dec_of_z0"]
+    close(codec.autoencoder.decode(case["z0"] / 0.2).sample, decoded)
+    close(codec.decode(case["z0"], (1, 1, 64, 64)), ((decoded + 1) / 2).clamp(0, 1).mean(1, keepdim=True))
+    close(codec.decode(case["infer_z0"], (1, 1, 64, 64))[:, 0], case["infer_prob"])
+
+
+@pytest.mark.parametrize("space", [(16, 16), (15, 9), (1, 2)])
+def test_any_size_comes_back(space):
+    codec = Autoencoder(**TINY)
+    mask = (torch.rand(2, 1, *space) > 0.5).float()
+    z = codec.encode(mask)
+    assert tuple(z.shape) == codec.shape(tuple(mask.shape))
+    probability = codec.decode(z, tuple(mask.shape))
+    assert probability.shape == mask.shape
+    assert probability.min() >= 0 and probability.max() <= 1
+
+
+def test_far_edges_are_repeated():
+    codec = Autoencoder(**TINY, posterior="mean")
+    mask = (torch.rand(1, 1, 5, 6) > 0.5).float()
+    torch.testing.assert_close(codec.encode(mask), codec.encode(torch.cat([mask, mask[:, :, -1:]], 2)))
+
+
+def test_its_scale_changes_no_answer():
+    one, ten = Autoencoder(**TINY, scale=1, posterior="mean"), Autoencoder(**TINY, scale=10, posterior="mean")
+    ten.load_state_dict(one.state_dict())
+    mask = (torch.rand(1, 1, 8, 8) > 0.5).float()
+    close(ten.encode(mask), 10 * one.encode(mask))
+    close(ten.decode(ten.encode(mask), (1, 1, 8, 8)), one.decode(one.encode(mask), (1, 1, 8, 8)))
+
+
+def test_unit_scale_gives_latents_of_deviation_one():
+    codec = Autoencoder(**TINY, scale=1, posterior="mean")
+    mask = (torch.rand(4, 1, 8, 8) > 0.5).float()
+    assert float((codec.unit_scale(mask) * codec.encode(mask)).std()) == pytest.approx(1, rel=1e-5)
+
+
+def test_samples_are_rows_of_their_own():
+    codec = Autoencoder(**TINY)
+    mask = (torch.rand(2, 1, 8, 8) > 0.5).float()
+    with rng.seeded(0, ["a", "b"]):
+        both = codec.encode(mask)
+    with rng.seeded(0, ["b"]):
+        torch.testing.assert_close(codec.encode(mask[1:]), both[1:])
+    with rng.seeded(1, ["b"]):
+        assert not torch.allclose(codec.encode(mask[1:]), both[1:])
+
+
+def test_it_never_trains():
+    codec = Autoencoder(**TINY).train()
+    assert codec.training and not codec.autoencoder.training
+    assert not any(p.requires_grad for p in codec.parameters())
+    z = codec.encode(torch.ones(1, 1, 8, 8)).requires_grad_()
+    codec.decode(z, (1, 1, 8, 8)).sum().backward()  # a loss in pixels could reach the latents
+    assert z.grad.any()
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 8, 8), (1, 1, 8, 8, 8)])
+def test_what_is_no_binary_mask_in_2d_is_refused(shape):
+    with pytest.raises(InputError, match="2D masks of one channel"):
+        Autoencoder(**TINY).shape(shape)
+
+
+def test_a_scale_of_nothing_is_refused():
+    with pytest.raises(InputError, match=r"codec\.scale"):
+        Autoencoder(**TINY, scale=0)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    kl_autoencoder(32, (1, 2), 1, latent_channels=3).save_pretrained(tmp_path)
+    return tmp_path
+
+
+def test_a_folder_gives_sizes_and_weights(folder):
+    codec = Autoencoder(str(folder))
+    assert codec.channels == 3 and codec.reduction == 2
+    stored = load_file(folder / WEIGHTS)
+    assert all(torch.equal(value, stored[name]) for name, value in codec.autoencoder.state_dict().items())
+
+
+def test_a_folder_with_the_older_names_of_attention(folder):
+    """As Stable Diffusion v1's is."""
+    stored = load_file(folder / WEIGHTS)
+    older = {".to_q.": ".query.", ".to_k.": ".key.", ".to_v.": ".value.", ".to_out.0.": ".proj_attn."}
+    renamed = {}
+    for name, value in stored.items():
+        new = next((name.replace(now, then) for now, then in older.items() if now in name), name)
+        renamed[new] = value
+    assert renamed.keys() != stored.keys()
+    save_file(renamed, folder / WEIGHTS, {"format": "pt"})
+    assert all(torch.equal(value, stored[name]) for name, value in load_autoencoder(folder).state_dict().items())
+
+
+def drop(folder, name):
+    (folder / name).unlink()
+
+
+def shorten(folder):
+    stored = load_file(folder / WEIGHTS)
+    stored.pop("decoder.conv_in.weight")
+    save_file(stored, folder / WEIGHTS, {"format": "pt"})
+
+
+def reshape(folder):
+    stored = load_file(folder / WEIGHTS)
+    stored["decoder.conv_in.weight"] = torch.zeros(3, 3, 3, 3)
+    save_file(stored, folder / WEIGHTS, {"format": "pt"})
+
+
+def truncate(folder):
+    (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:1000])
+
+
+def rename(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"_class_name": "UNet2DModel"}))
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (lambda folder: drop(folder, "config.json"), "config.json is not there"),
+        (lambda folder: drop(folder, WEIGHTS), f"{WEIGHTS} is not there"),
+        (shorten, "decoder.conv_in.weight"),
+        (reshape, "cannot be read"),
+        (truncate, "cannot be read"),
+        (rename, "holds a UNet2DModel"),
+    ],
+)
+def test_folders_that_are_not_whole(folder, harm, said):
+    harm(folder)
+    with pytest.raises(InputError, match=said):
+        load_autoencoder(folder)
+
+
+def test_the_small_configuration_is_the_official_one():
+    assert sum(p.numel() for p in Autoencoder(**CODEC).parameters()) == 1_732_679
