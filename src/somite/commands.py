@@ -30,7 +30,6 @@ from .tasks.task import Task
 from .trainer.run import finished, train
 from .weights.importer import import_run, importers
 
-
 MANY = 10  # bad inputs that are named one by one
 
 

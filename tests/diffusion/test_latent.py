@@ -10,6 +10,7 @@ from official_sdseg import CODEC, cases, close, method
 from somite import rng
 from somite.diffusion.latent import Autoencoder
 from somite.errors import InputError
+from somite.nn.frozen import Part
 from somite.nn.kl import WEIGHTS, kl_autoencoder, load_autoencoder
 
 TINY = {"autoencoder_channels": 32, "autoencoder_mults": (1, 1), "autoencoder_blocks": 1}
@@ -116,10 +117,12 @@ def folder(tmp_path):
 
 
 def test_a_folder_gives_sizes_and_weights(folder):
-    codec = Autoencoder(str(folder))
+    codec = Autoencoder(Part(str(folder)))
     assert codec.channels == 3 and codec.reduction == 2
     stored = load_file(folder / WEIGHTS)
-    assert all(torch.equal(value, stored[name]) for name, value in codec.autoencoder.state_dict().items())
+    assert all(torch.equal(value, stored[name]) for name, value in codec.kl.state_dict().items())
+    assert not codec.state_dict()  # a frozen part, stored apart
+    assert Autoencoder(**TINY).state_dict()  # the run's own
 
 
 def test_a_folder_with_the_older_names_of_attention(folder):

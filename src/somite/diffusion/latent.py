@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .. import rng
 from ..errors import InputError
+from ..nn.frozen import Frozen, Part
 from ..nn.kl import MULTS, kl_autoencoder, load_autoencoder, reduction
 from ..nn.padding import cropped, extended
 from ..types import Shape
@@ -19,8 +20,8 @@ class Autoencoder(Codec):
 
     encode: the mask is copied to the autoencoder's channels, 2 m - 1, its far edges repeated to a multiple of the reduction; then
     scale * the posterior's sample (as published) or its mean. decode: the mean over the channels of clamp((d + 1) / 2, 0, 1),
-    cut to the mask. weights: a local folder in diffusers' layout, whose config then gives the sizes; None: random weights of the
-    sizes given, for a run whose weights follow. scale: brings latents to a standard deviation of 1; the published code measures it
+    cut to the mask. weights: a local folder in diffusers' layout, whose config then gives the sizes, stored once as a frozen part;
+    None: weights of the sizes given that are the run's own, as an imported run has them. scale: brings latents to a standard deviation of 1; the published code measures it
     on its first batch (`unit_scale`), 1/7.9 for teeth and 1/8.7 for abdominal organs. It is not the 0.18215 of images.
 
     The autoencoder is frozen: its weights take no gradient, and it has no dropout.
@@ -30,7 +31,7 @@ class Autoencoder(Codec):
 
     def __init__(
         self,
-        weights: str | None = None,
+        weights: Part | None = None,
         scale: float = 0.125,
         posterior: Literal["sample", "mean"] = "sample",
         autoencoder_channels: int = 128,
@@ -41,19 +42,23 @@ class Autoencoder(Codec):
         super().__init__()
         if scale <= 0:
             raise InputError(f"--method.codec.scale {scale} must be above 0: it is 1 / the standard deviation of the masks' latents")
-        model: Any  # diffusers' types know neither config nor what encode returns
         if weights is None:
-            model = kl_autoencoder(autoencoder_channels, autoencoder_mults, autoencoder_blocks, latent_channels)
+            own = kl_autoencoder(autoencoder_channels, autoencoder_mults, autoencoder_blocks, latent_channels)
+            self.autoencoder: nn.Module = own.requires_grad_(False).eval()
         else:
-            model = load_autoencoder(weights)
-        self.autoencoder: Any = model.requires_grad_(False).eval()
-        self.channels, self.reduction = model.config.latent_channels, reduction(model.config.block_out_channels)
+            self.autoencoder = Frozen(load_autoencoder(weights.source))
+        self.channels, self.reduction = self.kl.config.latent_channels, reduction(self.kl.config.block_out_channels)
         self.scale, self.posterior = scale, posterior
+
+    @property
+    def kl(self) -> Any:  # noqa: ANN401 - diffusers' types know neither config nor what encode returns
+        """The AutoencoderKL."""
+        return self.autoencoder.module if isinstance(self.autoencoder, Frozen) else self.autoencoder
 
     def train(self, mode: bool = True) -> "Autoencoder":
         """The autoencoder is never in training mode."""
         super().train(mode)
-        self.autoencoder.eval()
+        self.kl.eval()
         return self
 
     def shape(self, data: Shape) -> Shape:
@@ -71,8 +76,8 @@ class Autoencoder(Codec):
 
     def latents(self, target: Tensor) -> Tensor:
         """(b, 1, h, w) -> unscaled latents (b, channels, h / f, w / f)."""
-        image = extended(2 * target.float() - 1, self.reduction).expand(-1, self.autoencoder.config.in_channels, -1, -1)
-        found = self.autoencoder.encode(image).latent_dist
+        image = extended(2 * target.float() - 1, self.reduction).expand(-1, self.kl.config.in_channels, -1, -1)
+        found = self.kl.encode(image).latent_dist
         mean = found.mean.float()
         return mean if self.posterior == "mean" else mean + found.std.float() * rng.normal(tuple(mean.shape), mean.device)
 
@@ -82,5 +87,5 @@ class Autoencoder(Codec):
         return 1 / float(self.latents(target).std())
 
     def decode(self, z: Tensor, shape: Shape) -> Tensor:
-        decoded = self.autoencoder.decode(z / self.scale).sample.float()
+        decoded = self.kl.decode(z / self.scale).sample.float()
         return cropped(((decoded + 1) / 2).clamp(0, 1).mean(1, keepdim=True), shape[2:])

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..nn.adm import adm_unet
+from ..nn.frozen import Part
 from ..nn.kl import MULTS, kl_encoder, load_autoencoder, reduction
 from ..nn.padding import cropped, extended
 from ..types import Cond, Network, Output, State, Timesteps
@@ -86,7 +87,7 @@ class SDSeg(Network):
         encoder_mults: Sequence[int] = MULTS,
         encoder_blocks: int = 2,
         encoder_training: Trained = "full",
-        encoder_weights: str | None = None,
+        encoder_weights: Part | None = None,
         fusion: Literal["concat", "cross-attention"] = "concat",
         latent_channels: int = 4,
         image_channels: int = 3,
@@ -100,7 +101,7 @@ class SDSeg(Network):
         )
         self.concat, self.factor = concat, 2 ** (len(mults) - 1)
         if encoder_weights is not None:
-            self.start_from(load_autoencoder(encoder_weights))
+            self.start_from(load_autoencoder(encoder_weights.source))
 
     def start_from(self, autoencoder: "AutoencoderKL") -> None:
         """Give the vision encoder the weights of an AutoencoderKL's encoder. Raises InputError where that is of another size."""
