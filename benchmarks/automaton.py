@@ -165,7 +165,11 @@ def saved_bytes(form: Callable[[], Tensor]) -> int:
 
 def table(device: str, speed: dict, memories: dict[str, float], training: dict[str, float], threads: int) -> str:
     about = environment()
-    machine = torch.cuda.get_device_name() if device == "cuda" else f"{about['processor']} ({', '.join(about['instructions'])}), {threads} thread(s)"
+    machine = (
+        torch.cuda.get_device_name()
+        if device == "cuda"
+        else f"{about['processor']} ({', '.join(about['instructions'])}), {threads} thread(s)"
+    )
     rows = [
         f"| {name} | {s['seconds']:.3f} | {s['speed-up']:.2f} | {memories.get(name, float('nan')):.0f} | {s['max error']:.1e} | {100 * s['error / std of the cells']:.2f} % |"
         for name, s in speed.items()
