@@ -4,7 +4,7 @@ Training, resuming, evaluation, reports and studies are the same for all tasks a
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,9 +67,12 @@ class Task(ABC):
         """What a reader must know of how it scores: whatever the metrics depend on."""
         return {}
 
-    def check(self, data: Data, codec: Codec, samples: Sequence[Sample]) -> None:
-        """Raises InputError for what would otherwise fail hours into a training; `samples` are the training cases."""
-        return
+    def check(self, data: Data, codec: Codec, samples: Iterable[Sample]) -> None:
+        """Raises InputError for what would otherwise fail hours into a training. `samples` are read as they are asked for, all cases
+        for training and then for validation: a task takes every one, so that no file is met later for the first time.
+        """
+        for _ in samples:
+            pass
 
     def split(self, sample: Sample) -> tuple[Tensor, Cond]:
         """Which entry of a batch is the target, in data space, and which are the condition."""

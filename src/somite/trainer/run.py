@@ -112,8 +112,7 @@ def check(recipe: Recipe) -> None:
     train, val = recipe.data.cases("train"), recipe.data.cases("val")
     many = rank_zero_only.rank == 0 and len(train) + len(val) > FEW
     read = partial(tracked, what="reading") if many else iter
-    samples = [recipe.data.loaded(case) for case in read([*train, *val])]
-    recipe.task.check(recipe.data, recipe.method.codec, samples[: len(train)])
+    recipe.task.check(recipe.data, recipe.method.codec, (recipe.data.loaded(case) for case in read([*train, *val])))
 
 
 def in_short(recipe: Recipe) -> str:

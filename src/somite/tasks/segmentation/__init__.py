@@ -1,6 +1,6 @@
 """Segmentation: the target is a mask, the condition an image, the score everything that is known to matter."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ class Segmentation(Task):
     def settings(self) -> dict[str, Any]:
         return {"fusion": type(self.fusion).__name__, "bins": self.bins, "boundary": self.boundary, "tolerance": self.tolerance}
 
-    def check(self, data: Data, codec: Codec, samples: Sequence[Sample]) -> None:
+    def check(self, data: Data, codec: Codec, samples: Iterable[Sample]) -> None:
         """Classes that do not fit the codec, masks that are all empty."""
         labels, maps = data.labels, codec.maps
         if labels is not None and maps != len(labels) and not (maps == 1 and len(labels) == 2):
@@ -66,9 +66,11 @@ class Segmentation(Task):
                 f"--data.labels names {len(labels)} classes but the method's codec has {maps} channel(s); add "
                 f"--method.codec somite.diffusion.codec.OneHot --method.codec.classes {len(labels)} --method.network.mask_channels {len(labels)}"
             )
-        if not any(bool(sample["mask"].any()) for sample in samples):
+        count = len(data.cases("train"))
+        foreground = [bool(sample["mask"].any()) for sample in samples]
+        if not any(foreground[:count]):
             raise InputError(
-                f"{data.path}: none of the {len(samples)} training masks has any foreground; check that the masks are the right files"
+                f"{data.path}: none of the {count} training masks has any foreground; check that the masks are the right files"
             )
 
     def target(self, sample: Sample) -> Tensor:
