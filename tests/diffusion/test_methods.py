@@ -201,3 +201,12 @@ def test_diffusion_gradients_reach_all_of_the_network():
     method = Diffusion(network, linear(), {"noise": Noise()}, DDIM(1))
     method.loss(mask(2, 8), {"image": torch.rand(2, 3, 8, 8)})["loss"].backward()
     assert all(float(p.grad.abs().max()) > 0 for p in network.parameters())
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: Diffusion(Small(), linear(), {"mask": DiceCE()}, DDIM(1)), lambda: FeedForward(Small(), {"mask": DiceCE()}, predicts="x0")],
+)
+def test_terms_on_logits_are_refused_at_once_where_there_are_none(make):
+    with pytest.raises(InputError, match="needs logits"):
+        make()

@@ -18,7 +18,7 @@ from .codec import Codec, Signed
 from .readout import Readout, Sampled
 from .samplers import Sampler, Step, counted
 from .schedule import Schedule
-from .terms import Term
+from .terms import NO_LOGITS, Term
 from .timesteps import TimestepDistribution, Uniform
 
 
@@ -54,6 +54,11 @@ class Method(nn.Module, ABC):
         """The timesteps that were placed one by one, if sampling takes them."""
         return None
 
+    def check(self, predicts: str) -> None:
+        """Raises InputError where the terms ask for what the network does not predict: at once, not at the first loss."""
+        if predicts != "logits" and any(term.logits for term in self.terms.values()):
+            raise InputError(NO_LOGITS)
+
     def total(self, pred: Prediction, ex: Noised) -> dict[str, Tensor]:
         values = {name: term(pred, ex).mean() for name, term in self.terms.items()}
         loss = torch.stack([self.terms[name].weight * value for name, value in values.items()]).sum()
@@ -87,6 +92,7 @@ class Diffusion(Method):
         self.network, self.schedule, self.codec = network, schedule, codec or Signed()
         self.terms, self.sampler, self.predicts = terms, sampler, predicts
         self.timesteps, self.readout = timesteps or Uniform(), readout or Sampled()
+        self.check(predicts)
 
     def corrupt(self, target: Target, t: Timesteps, eps: Tensor) -> Noised:
         x0 = self.codec.encode(target)
@@ -157,6 +163,7 @@ class FeedForward(Method):
         super().__init__()
         self.network, self.terms, self.codec, self.readout = network, terms, codec or Signed(), readout or Sampled()
         self.predicts = predicts
+        self.check(predicts)
 
     def predict(self, known: Cond, shape: Shape, device: torch.device) -> tuple[Prediction, Tensor, Tensor]:
         """The prediction with the x and t that stood for "nothing"; `known` as the network's `encode` returned it."""

@@ -14,6 +14,8 @@ from torch.nn import functional as F
 from ..errors import InputError
 from ..types import Noised, Prediction, right
 
+NO_LOGITS = "this loss term needs logits, but the method predicts noise or x0; set --method.predicts logits or use the terms Noise or Clean"
+
 
 def per_example(x: Tensor) -> Tensor:
     """(b, ...) -> (b,), the mean over everything else."""
@@ -21,7 +23,10 @@ def per_example(x: Tensor) -> Tensor:
 
 
 class Term(ABC):
+    """logits: whether it is of a network's logits, which only some methods predict."""
+
     weight: float
+    logits: bool = False
 
     @abstractmethod
     def __call__(self, pred: Prediction, ex: Noised) -> Tensor: ...
@@ -102,6 +107,8 @@ class Variational(Term):
 class CrossEntropy(Term):
     """Cross-entropy of logits against the target: binary for one channel, softmax for more. Zero for infinite confidence."""
 
+    logits = True
+
     def __init__(self, weight: float = 1.0) -> None:
         self.weight = weight
 
@@ -115,6 +122,8 @@ class Dice(Term):
     (2 sum(p y) + smooth) / (sum(p) + sum(y) + smooth), Milletari et al. 2016 with plain sums, as in MONAI and nnU-Net.
     """
 
+    logits = True
+
     def __init__(self, weight: float = 1.0, smooth: float = 1e-5) -> None:
         self.weight, self.smooth = weight, smooth
 
@@ -124,6 +133,8 @@ class Dice(Term):
 
 class DiceCE(Term):
     """Cross-entropy plus Dice: what nnU-Net trains with."""
+
+    logits = True
 
     def __init__(self, weight: float = 1.0, smooth: float = 1e-5) -> None:
         self.weight, self.smooth = weight, smooth
@@ -181,7 +192,5 @@ def soft_dice_loss(logits: Tensor, target: Tensor, smooth: float) -> Tensor:
 
 def _logits(pred: Prediction) -> Tensor:
     if pred.logits is None:
-        raise InputError(
-            "this loss term needs logits, but the method predicts noise or x0; set --method.predicts logits or use the terms Noise or Clean"
-        )
+        raise InputError(NO_LOGITS)
     return pred.logits.float()
