@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
+from jsonargparse import Namespace
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
@@ -38,8 +39,13 @@ class Run:
     path: Path
     recipe: Recipe
     sampling: Sampling
-    source: str = field(repr=False)  # the resolved recipe as YAML, with the sampling's overrides
+    config: Namespace = field(repr=False)  # the resolved recipe, with the sampling's overrides
     folds: tuple["Run", ...] = ()
+
+    @property
+    def source(self) -> str:
+        """The resolved recipe as YAML."""
+        return dump(self.config)
 
     @property
     def method(self) -> Method:
@@ -55,7 +61,8 @@ class Run:
         Raises InputError for an option that this run's recipe has no argument for, or a value that it refuses.
         """
         folds = tuple(fold.at(members, seed, **options) for fold in self.folds)
-        return replace(self.under(overrides(yaml.safe_load(self.source), **options), members, seed), folds=folds)
+        changed = overrides(yaml.safe_load(self.source), **options) if options else {}
+        return replace(self.under(changed, members, seed), folds=folds)
 
     def under(self, changed: dict[str, str], members: int | None = None, seed: int | None = None) -> "Run":
         """The same weights under overrides of the recipe's task and method."""
@@ -69,7 +76,7 @@ class Run:
         recipe = replace(built(located(config, self.path, lambda _: None)), data=self.recipe.data)
         with_weights(recipe.method, self.method.state_dict(), f"{', '.join(changed)}: these weights")
         recipe.method.to(next(self.method.parameters()).device).eval()
-        return replace(self, recipe=recipe, sampling=sampling, source=dump(config))
+        return replace(self, recipe=recipe, sampling=sampling, config=config)
 
     def on(self, root: str) -> "Run":
         """The same run on another data set, with the run's own preprocessing."""
@@ -157,10 +164,10 @@ def load(path: str | Path, trust: bool = False, device: str | None = None) -> Ru
     recipe = built(located(config, path, check))
     with_weights(recipe.method, weights(path), f"{path / 'weights.safetensors'} and recipe.yaml")
     recipe.method.to(usable(device or ("cuda" if torch.cuda.is_available() else "cpu"))).eval()
-    return Run(path, recipe, Sampling(recipe.task.members), dump(config))
+    return Run(path, recipe, Sampling(recipe.task.members), config)
 
 
-def built(config: Any) -> Recipe:  # noqa: ANN401 - jsonargparse's Namespace
+def built(config: Namespace) -> Recipe:
     """A recipe whose random start does not matter: torch's global generators stay as they are."""
     with torch.random.fork_rng():
         return build(config)
