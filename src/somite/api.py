@@ -31,7 +31,7 @@ class Run(pipeline.Run):
         folder = self._folder(split, out)
         path = write_report(self, folder)
         if folder == self.path:
-            write_card(self)
+            write_card(pipeline.load(self.path, trust=True, device="cpu"))  # as trained, without this run's sampling; it was opened before
         return path
 
     def _folder(self, split: str, out: str | Path | None) -> Path:

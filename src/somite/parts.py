@@ -52,7 +52,7 @@ class Parts:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def clear(folder: Path) -> None:
-    """Remove all parts in a folder whose work is done."""
-    for parts in folder.glob("*.parts"):
+def clear(folder: Path, pattern: str) -> None:
+    """Remove the parts of work that is done, those of this name in a folder: another command's may lie beside them."""
+    for parts in folder.glob(pattern):
         shutil.rmtree(parts, ignore_errors=True)

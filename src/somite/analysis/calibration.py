@@ -63,7 +63,7 @@ def analyse_calibration(
     rows = [row for i, run in enumerate(runs) for row in of_run(run, split, counts, progress, out / f"run{i}.parts")]
     write_rows(out / "calibration.csv", rows)
     svg, png = figures.save(figure(rows), out, "calibration")
-    clear(out)
+    clear(out, "run*.parts")
     return {"rows": out / "calibration.csv", "svg": svg, "png": png}
 
 

@@ -15,7 +15,7 @@ CONDITIONS = IMAGE, SHUFFLED, BLANK = "image", "shuffled", "blank"
 
 
 class Measured:
-    """The cases of an analysis: their tensors, the partner whose image each is given, and the mean image."""
+    """`grey` (c,) is the mean image of all cases; `partner` the number of the case whose image stands in for each one's own."""
 
     def __init__(self, task: Task, data: Data, cases: Sequence[Case]) -> None:
         self.task, self.data, self.cases = task, data, list(cases)

@@ -64,7 +64,8 @@ def analyse_placement(
     write_rows(paths["rows"], rows)
     write_json(paths["summary"], {**about, "benefit minus equal": found, "environment": environment()})
     paths["svg"], paths["png"] = figures.save(figure(rows, counts), out, "placement")
-    clear(out)
+    for placement in (EQUAL, BENEFIT):
+        clear(out, f"{placement}-*.parts")
     return paths
 
 
