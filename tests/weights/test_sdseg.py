@@ -40,7 +40,7 @@ def test_published_names():
     assert len(rows) == len(ours) == 960
     assert ours.keys() == theirs
     with torch.device("meta"):
-        network, codec = SDSeg(**architecture(real(), HERE)), Autoencoder()
+        network, codec = SDSeg(**architecture(real(), HERE)), Autoencoder(scale=1)
     wanted = {f"network.{name}": value.shape for name, value in network.state_dict().items()}
     wanted |= {f"codec.{name}": value.shape for name, value in codec.state_dict().items()}
     assert {name: value.shape for name, value in ours.items()} == wanted
