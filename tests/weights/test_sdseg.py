@@ -11,18 +11,8 @@ from official_sdseg import CODEC, NETWORK, REFERENCE, cases, close, layout, stat
 from somite.diffusion.latent import Autoencoder
 from somite.errors import InputError
 from somite.networks.sdseg import SDSeg
-from somite.weights.sdseg import (
-    AVERAGE,
-    UNET,
-    architecture,
-    autoencoder,
-    part,
-    recognises,
-    translated,
-    unet_levels,
-    unet_translated,
-    widened,
-)
+from somite.nn.latent_diffusion_names import part, unet_levels, unet_translated, widened
+from somite.weights.sdseg import AVERAGE, UNET, architecture, autoencoder, recognises, translated
 
 PLACES = {"UNet2DModel": "network.unet.", "AutoencoderKL": "codec.autoencoder.", "vae.Encoder": "network.vision.encoder."}
 HERE = Path("model.ckpt")
