@@ -14,6 +14,7 @@ from ..errors import InputError
 
 State = dict[str, Tensor]
 
+UNET, FIRST_STAGE = "model.diffusion_model.", "first_stage_model."  # the U-Net and the autoencoder in a checkpoint of both
 HEADS = 8  # of the published U-Nets
 
 RESIDUAL = {
@@ -64,15 +65,12 @@ def kl_translated(network: State) -> State:
 
 
 def widened(unet: State, inputs: int) -> State:
-    """A U-Net whose first convolution (official names) takes so many channels, those beyond its own at zero: how SDSeg starts from an
-    unconditional latent diffusion model, whose answer at first does not depend on the image.
+    """A U-Net (diffusers' names) whose first convolution takes at least so many channels, those beyond its own at zero: how SDSeg
+    starts from an unconditional latent diffusion model, whose answer at first does not depend on the image.
     """
-    name = "input_blocks.0.0.weight"
-    first = unet[name]
-    more = inputs - first.shape[1]
-    if more < 0:
-        raise InputError(f"the U-Net takes {first.shape[1]} channels already, more than the {inputs} wanted; give an unconditional one")
-    return unet | {name: torch.cat([first, first.new_zeros(first.shape[0], more, *first.shape[2:])], 1)}
+    first = unet["conv_in.weight"]
+    more = first.new_zeros(first.shape[0], max(inputs - first.shape[1], 0), *first.shape[2:])
+    return unet | {"conv_in.weight": torch.cat([first, more], 1)}
 
 
 def part(state: State, prefix: str) -> State:
@@ -123,7 +121,9 @@ def unet_place(path: str, blocks: int) -> str:
     found = re.fullmatch(r"(input_blocks|output_blocks)\.(\d+)\.(\d)\.(.+)|middle_block\.([012])\.(.+)", path)
     rest = found and (found[4] or found[6])
     if not found or rest not in RESIDUAL | ATTENTION:
-        raise InputError(f"the entry {path} has no place in an SDSeg's U-Net; give a checkpoint as the official program saves it")
+        raise InputError(
+            f"the entry {path} has no place in SDSeg's U-Net; give a checkpoint of SDSeg, or of an unconditional latent diffusion model"
+        )
     kind, end = ("resnets", RESIDUAL[rest]) if rest in RESIDUAL else ("attentions", ATTENTION[rest])
     if found[5]:
         return f"mid_block.{kind}.{int(found[5]) // 2}.{end}"

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..nn.latent_diffusion_names import HEADS, State, encoder_levels, kl_translated, part, unet_levels, unet_translated
+from ..nn.latent_diffusion_names import FIRST_STAGE, HEADS, UNET, State, encoder_levels, kl_translated, part, unet_levels, unet_translated
 
-UNET, AVERAGE, VISION, AUTOENCODER = "model.diffusion_model.", "model_ema.", "cond_stage_model.", "first_stage_model."
+AVERAGE, VISION = "model_ema.", "cond_stage_model."
 
 
 def recognises(names: Collection[str]) -> bool:
     """Whether a checkpoint with entries of these names is SDSeg's."""
-    return "scale_factor" in names and all(any(name.startswith(part) for name in names) for part in (UNET, VISION, AUTOENCODER))
+    return "scale_factor" in names and all(any(name.startswith(part) for name in names) for part in (UNET, VISION, FIRST_STAGE))
 
 
 def architecture(state: State, path: Path) -> dict[str, Any]:
@@ -40,14 +40,14 @@ def architecture(state: State, path: Path) -> dict[str, Any]:
 
 def autoencoder(state: State) -> dict[str, Any]:
     """Arguments of `diffusion.latent.Autoencoder`."""
-    inner = part(state, AUTOENCODER)
+    inner = part(state, FIRST_STAGE)
     sizes = {f"autoencoder_{name}": value for name, value in encoder_levels(inner).items()}
     return {"scale": float(state["scale_factor"]), "latent_channels": inner["post_quant_conv.weight"].shape[0], **sizes}
 
 
 def translated(state: State, averaged: bool = True, heads: int = HEADS) -> State:
     """Our method's entries. averaged: the U-Net's average, which the official evaluation takes; the vision encoder has none."""
-    unet, vision, first = part(state, UNET), part(state, VISION), part(state, AUTOENCODER)
+    unet, vision, first = part(state, UNET), part(state, VISION), part(state, FIRST_STAGE)
     if averaged:
         places = {name: f"{AVERAGE}diffusion_model{name.replace('.', '')}" for name in unet}
         lacking = [place for place in places.values() if place not in state]
