@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..nn.adm import adm_unet
-from ..nn.frozen import Part
+from ..nn.frozen import Start
 from ..nn.kl import MULTS, kl_encoder, load_autoencoder, reduction
 from ..nn.padding import cropped, extended
+from ..nn.unet_start import start_unet
 from ..types import Cond, Network, Output, State, Timesteps
 
 if TYPE_CHECKING:
@@ -66,8 +67,9 @@ class VisionEncoder(nn.Module):
 class SDSeg(Network):
     """x (b, latent_channels, h, w) are latents of the mask; cond["image"] (b, c, f h, f w) in [-1, 1] as published.
 
-    encoder_*: the vision encoder's size, the autoencoder's own where it is to start from one; encoder_weights: that autoencoder,
-    a local folder in diffusers' layout. encoder_training: see `VisionEncoder`.
+    encoder_*: the vision encoder's size, the autoencoder's own where it is to start from one. encoder_training: see `VisionEncoder`.
+    encoder_start, unet_start: what training begins with: an autoencoder (`nn.kl.load_autoencoder`), whose encoder becomes the vision
+    encoder, and a latent diffusion model's U-Net (`nn.unet_start`), as published lsun_churches256, widened by zeros for c.
 
     fusion: "concat" puts c beside z_t. "cross-attention" leaves the U-Net z_t alone and gives its every attention the places of c
     as further keys and values, in the same U-Net otherwise. These have no order: position reaches them through padding alone.
@@ -90,7 +92,8 @@ class SDSeg(Network):
         encoder_mults: Sequence[int] = MULTS,
         encoder_blocks: int = 2,
         encoder_training: Trained = "full",
-        encoder_weights: Part | None = None,
+        encoder_start: Start | None = None,
+        unet_start: Start | None = None,
         fusion: Literal["concat", "cross-attention"] = "concat",
         latent_channels: int = 4,
         image_channels: int = 3,
@@ -105,8 +108,12 @@ class SDSeg(Network):
             encoder_channels, encoder_mults, encoder_blocks, latent_channels, image_channels, dropout, encoder_training
         )
         self.concat, self.factor, self.classes = concat, 2 ** (len(mults) - 1), classes
-        if encoder_weights is not None:
-            self.start_from(load_autoencoder(encoder_weights.source))
+        if encoder_start is not None:
+            self.start_from(load_autoencoder(encoder_start.weights))
+        if unet_start is not None:
+            if not concat:
+                raise InputError(f"--method.network.unet_start is for --method.network.fusion concat, not {fusion}; leave one of them out")
+            start_unet(self.unet, unet_start.weights, heads)
 
     def start_from(self, autoencoder: "AutoencoderKL") -> None:
         """Give the vision encoder the weights of an AutoencoderKL's encoder. Raises InputError where that is of another size."""

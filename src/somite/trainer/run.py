@@ -26,7 +26,7 @@ from ..files import read_json, write_json, write_text
 from ..progress import tracked
 from ..recipe import Recipe, build, dump, parse
 from ..rng import derive
-from ..store import kept, located
+from ..store import begun, kept
 from ..training import Training
 from ..types import Sample
 from ..wording import count
@@ -52,7 +52,7 @@ def train(config: Namespace, out: Path, name: str = "") -> None:
         say(f"{out} is trained already ({read_json(out / 'training.json')['steps']} steps); nothing to do")
         return
     torch.manual_seed(derive("weights", config.training.seed))
-    recipe = build(located(config, out, lambda _: None))
+    recipe = build(begun(config, out))
     check(recipe)
     precision = usable_precision(recipe.training)
     warn_of_gain(recipe.method, precision)
