@@ -144,7 +144,8 @@ def import_(options: Namespace) -> None:
     kinds = {one.kind for one in importers()}
     first, *rest = options.checkpoints
     kind = first if first in kinds else None
-    out = import_run([Path(path) for path in (options.checkpoints if kind is None else rest)], options.out, kind, options.heads)
+    paths = [Path(path) for path in (options.checkpoints if kind is None else rest)]
+    out = import_run(paths, options.out, kind, options.heads, options.raw)
     print(f"imported into {out}; try: somite predict {out} IMAGE --out DIR")
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from somite.data.normalise import Percentile, Unit, Window, ZScore
+from somite.data.normalise import Centred, Percentile, Unit, Window, ZScore
 from somite.errors import InputError
 
 
@@ -21,6 +21,13 @@ def test_unit_passes_the_unit_interval_and_refuses_the_rest(image):
     assert Unit()(rounded, "x").max() == 1
     with pytest.raises(InputError, match=r"ct9: values run from .*Window"):
         Unit()(image, "ct9")
+
+
+def test_centred_is_the_unit_interval_from_minus_one_to_one(image):
+    inside = torch.rand_like(image)
+    assert np.allclose(Centred()(inside, "x"), inside.numpy() * 2 - 1, atol=1e-6)
+    with pytest.raises(InputError, match=r"ct9: values run from .*Window"):
+        Centred()(image, "ct9")
 
 
 def test_percentile_is_of_the_whole_case(image):
