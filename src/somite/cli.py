@@ -80,6 +80,12 @@ def parser() -> Parser:
         "--raw", action="store_true", help="the weights as trained last, where a checkpoint holds their average too (sdseg)"
     )
 
+    export = commands.add_parser("export", help="a run of latent diffusion (SDSeg) as folders for diffusers")
+    export.add_argument("run", type=Path)
+    export.add_argument("--out", type=Path, required=True, help="folder, new or empty")
+    export.add_argument("--format", choices=["diffusers"], default="diffusers", help="default: diffusers")
+    export.add_argument("--trust", action="store_true", help="build classes from outside somite that the run names")
+
     pack = commands.add_parser("pack", help="copy the frozen parts that a run needs (an autoencoder, a backbone) into its folder")
     pack.add_argument("run", type=Path)
 

@@ -18,6 +18,7 @@ from .baselines.plan import plan_recipe
 from .data.sources import NUCLEI, find_inputs
 from .environment import has_bfloat16
 from .errors import InputError
+from .export import export_run
 from .files import read_json, sha256, write_json
 from .pipeline import Run
 from .progress import tracked
@@ -149,6 +150,12 @@ def import_(options: Namespace) -> None:
     print(f"imported into {out}; try: somite predict {out} IMAGE --out DIR")
 
 
+def export(options: Namespace) -> None:
+    print(
+        f"exported into {export_run(pipeline.load(options.run, options.trust, 'cpu'), options.out, options.format)}; its README.md says how to use it"
+    )
+
+
 def pack(options: Namespace) -> None:
     put = store.pack(recipe.parse(options.run / "recipe.yaml"), options.run)
     told = f"{len(put)} frozen parts are in {options.run / store.FOLDER}" if put else "its recipe names no frozen part"
@@ -212,6 +219,7 @@ COMMANDS: dict[str, Callable[[Namespace], None]] = {
     "calibrate": calibrate,
     "compare": compare,
     "import": import_,
+    "export": export,
     "pack": pack,
     "plan": plan,
     "analyse": analyse,
