@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import somite
+from official_sdseg import state
 from somite.cli import main, parser
 from somite.data.phantoms import write_phantoms
 from somite.nn.tiny import Tiny
@@ -35,6 +36,7 @@ def place(tmp_path_factory):
     write_phantoms(root / "my_classes", 6, (40, 40), classes=2)
     shutil.copy(next((root / "my_images/images").iterdir()), root / "image.png")
     shutil.copy(next((root / "my_volumes/images").iterdir()), root / "scan.nii.gz")
+    torch.save({"state_dict": state()}, root / "model.ckpt")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         for run in ("runs/mine", "runs/demo"):
