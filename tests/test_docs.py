@@ -82,7 +82,11 @@ def test_the_chooser_has_every_recipe_with_its_weights():
         with torch.device("meta"):  # sizes without memory
             sizes = vars(given.init_args)
             # A tiny decoder has its teacher's latents; those of a KL autoencoder are counted.
-            network = Tiny(width=sizes["width"], blocks=sizes["blocks"]) if kind == "TinyDecoder" else getattr(import_module(module), kind)(**sizes)
+            network = (
+                Tiny(width=sizes["width"], blocks=sizes["blocks"])
+                if kind == "TinyDecoder"
+                else getattr(import_module(module), kind)(**sizes)
+            )
         assert rows[name] == f"{sum(p.numel() for p in network.parameters() if p.requires_grad):,}", name
 
 

@@ -152,7 +152,9 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
 def table(summary: dict[str, Any]) -> str:
     """The main numbers as text."""
     cases = next(iter(summary["metrics"].values()))["cases"]
-    lines = [f"{summary['split']}: {cases} rows of {summary['kind']}, {summary['members']} members, {summary['steps']} reverse step(s); mean [95 % interval]"]
+    lines = [
+        f"{summary['split']}: {cases} rows of {summary['kind']}, {summary['members']} members, {summary['steps']} reverse step(s); mean [95 % interval]"
+    ]
     pooled = {f"pooled {name}": found for name, found in summary.get("pooled", {}).items()}
     lines += [line(name, found) for name, found in {**summary["metrics"], **pooled}.items()]
     return "\n".join(lines)

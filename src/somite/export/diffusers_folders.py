@@ -9,12 +9,12 @@ from safetensors.torch import save
 
 from ..diffusion.latent import Autoencoder
 from ..diffusion.methods import Diffusion
+from ..diffusion.pictures import Grey
 from ..diffusion.schedule import Schedule
 from ..errors import InputError
 from ..files import read_json, replacing, write_json, write_text
 from ..networks.sdseg import SDSeg
 from ..nn.diffusers_library import diffusers_for
-from ..nn.frozen import Frozen
 from ..pipeline import Run
 
 PREDICTS = {"eps": "epsilon", "v": "v_prediction", "x0": "sample"}
@@ -29,10 +29,12 @@ def write_diffusers(run: Run, out: Path) -> None:
         raise InputError(f"{run.path} is {kinds}; only latent diffusion, SDSeg with the codec Autoencoder, has a form in diffusers")
     if not network.concat:
         raise InputError(f"{run.path} has the fusion cross-attention, for which diffusers has no class of its own; export one with concat")
-    kl: Any = codec.autoencoder.module if isinstance(codec.autoencoder, Frozen) else codec.autoencoder
+    if not isinstance(codec.picture, Grey) or network.classes:
+        raise InputError(f"{run.path} answers for several classes, which the folders of diffusers cannot say; export a run of binary masks")
+    kl = codec.kl
     unet: Any = network.unet
     kl.save_pretrained(out / "vae")
-    write_json(out / "vae" / "config.json", {**read_json(out / "vae" / "config.json"), "scaling_factor": codec.scale})
+    write_json(out / "vae" / "config.json", {**read_json(out / "vae" / "config.json"), "scaling_factor": float(codec.scale)})
     unet.save_pretrained(out / "unet")
     scheduler(method.schedule, PREDICTS[method.predicts]).save_pretrained(out / "scheduler")
     write_encoder(network, out / "vision_encoder")

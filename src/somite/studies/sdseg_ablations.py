@@ -1,9 +1,9 @@
 """The open questions of SDSeg (arXiv 2406.18361): what of it makes one reverse step enough, each choice against the same base.
 
-The base predicts the latent itself from means of the posterior, with a trained vision encoder beside the noisy latent, and is asked in
+The base predicts the latent itself (squared error) from means of the posterior, with a trained vision encoder beside the noisy latent, and is asked in
 one step. Every other cell changes one thing:
 
-    prediction      eps (noise and latent losses, as published), eps with lambda 0 (noise loss alone), v
+    prediction      eps (absolute errors of noise and latent, as published), eps with lambda 0 (of noise alone), v
     posterior       sampled, as published
     scale           0.18215, that of Stable Diffusion's photographs, instead of the first batch's
     encoder         partial, frozen
@@ -38,7 +38,7 @@ BASE = ("base", "one step")
 STEPS = (2, 5, 10, 50)
 LATENT = "somite.diffusion.terms."
 EPS = {"class_path": f"{LATENT}Noise", "init_args": {"power": 1}}
-CLEAN = {"class_path": f"{LATENT}Clean", "init_args": {"power": 1}}
+CLEAN = {"class_path": f"{LATENT}Clean"}
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ BUDGETS = {
         sampling=(2,),
     ),
     "cpu": Budget(
-        steps=1000,
+        steps=1200,
         ae_steps=800,
         batch=4,
         size=128,
@@ -82,7 +82,7 @@ BUDGETS = {
         seeds=1,
         autoencoder={"channels": 32, "mults": [1, 1, 2, 2], "blocks": 1},
         network={"channels": 64, "mults": [1, 2, 2], "res_blocks": 1, "attention": [2, 4], "heads": 4, "dropout": 0.1},
-        rate=5e-4,
+        rate=1e-3,
     ),
     "paper": Budget(
         steps=100_000,
@@ -125,7 +125,7 @@ def noise(weight: float | None) -> Callable[[Tree], None]:
 
 def velocity(arguments: Tree) -> None:
     arguments["predicts"] = "v"
-    arguments["terms"] = {"noise": EPS, "latent": CLEAN}
+    arguments["terms"] = {"noise": {"class_path": f"{LATENT}Noise"}, "latent": CLEAN}
 
 
 # (option, choice): what it changes of the base, the latent channels of its autoencoder, and whether the tiny decoder is its codec's.

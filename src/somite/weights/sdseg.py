@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jsonargparse import Namespace
 
 from ..errors import InputError
 from ..nn.latent_diffusion_names import FIRST_STAGE, HEADS, UNET, State, encoder_levels, kl_translated, part, unet_levels, unet_translated
@@ -43,9 +44,12 @@ class SDSegImporter(Importer):
         network, codec = architecture(state, path) | {"heads": heads}, autoencoder(state)
         recipe = parse(path_of("sdseg/paper"), as_overrides(network, codec))
         config = without(without(recipe, START), PART)  # an imported run has all its weights
+        entries = translated(state, not asked.raw, heads)
+        if network["classes"]:
+            config, entries = one_at_a_time(config, network["classes"]), {f"method.{name}": value for name, value in entries.items()}
         with torch.random.fork_rng():
             method = build(config).method
-        entries, wanted = translated(state, not asked.raw, heads), method.state_dict()
+        wanted = method.state_dict()
         odd = sorted({*entries} ^ {*wanted}) + [name for name in wanted if name in entries and entries[name].shape != wanted[name].shape]
         if odd:
             raise InputError(f"{path} does not fit: {len(odd)} entries are missing, unknown or of other shapes, {odd[0]} for one")
@@ -67,8 +71,6 @@ def architecture(state: State, path: Path) -> dict[str, Any]:
     lacking = [name for name in wanted if name not in state]
     if lacking:
         raise InputError(f"{path} is a part of an SDSeg checkpoint: {lacking[0]} is missing; give the whole file")
-    if f"{UNET}label_emb.weight" in state:
-        raise InputError(f"{path} is an SDSeg of several classes (label_emb), which cannot be imported yet; give one of a binary mask")
     channels = state[f"{UNET}time_embed.0.weight"].shape[1]
     return {
         "channels": channels,
@@ -76,7 +78,17 @@ def architecture(state: State, path: Path) -> dict[str, Any]:
         **{f"encoder_{name}": value for name, value in encoder_levels(part(state, VISION)).items()},
         "latent_channels": state[f"{UNET}out.2.weight"].shape[0],
         "image_channels": state[f"{VISION}encoder.conv_in.weight"].shape[1],
+        "classes": len(state.get(f"{UNET}label_emb.weight", ())),
     }
+
+
+def one_at_a_time(config: Namespace, classes: int) -> Namespace:
+    """The same of several classes, each asked for by itself as the program does; masks hold 0 .. classes-1."""
+    config = config.clone()
+    inner = Namespace(method=config.method, classes=classes, official=True)
+    config.method = Namespace(class_path="somite.diffusion.classwise.OneClassAtATime", init_args=inner)
+    config.data.labels = list(range(classes))
+    return config
 
 
 def autoencoder(state: State) -> dict[str, Any]:
