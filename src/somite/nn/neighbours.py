@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+CHUNK = 64  # cells at a time where no gradient is asked for: their neighbours' keys (1.7 MiB at width 768) hardly leave the cache
 Border = Literal["masked", "null"]
 
 
@@ -30,15 +31,25 @@ class Neighbourhood:
         """q (m, d) of the `rows` that ask, in increasing order, against k and v (b n, d) of all; `cells` is n. Scaled by 1 / sqrt(d / heads)."""
         if self.near is None or self.there is None:
             return everywhere(q, k, v, rows, cells, heads)
-        place = rows % cells
-        seen = (self.near[place] + (rows - place)[:, None]).flatten()
-        known = self.there[place][..., None]
-        m, width = q.shape
-        split = m, self.near.shape[1], heads, width // heads
-        q = (q * (width // heads) ** -0.5).view(m, 1, heads, -1)
-        logits = (k.index_select(0, seen).view(split) * q).sum(-1)  # (m, k, heads)
-        share = logits.masked_fill(~known, 0.0 if self.null else -torch.inf).softmax(1) * known
-        return (v.index_select(0, seen).view(split) * share[..., None]).sum(1).reshape(m, width)
+        seen, known = self.near[rows % cells] + (rows - rows % cells)[:, None], self.there[rows % cells]
+        q = (q * (q.shape[1] // heads) ** -0.5).unflatten(1, (1, heads, -1))
+        if torch.is_grad_enabled():
+            return self.looked(q, k, v, seen, known)
+        parts = (part.split(CHUNK) for part in (q, seen, known))
+        return torch.cat([self.looked(one, k, v, at, there) for one, at, there in zip(*parts, strict=True)])
+
+    def looked(self, q: Tensor, k: Tensor, v: Tensor, seen: Tensor, known: Tensor) -> Tensor:
+        """q (m, 1, heads, d / heads) against the rows `seen` (m, k) that are there -> (m, d)."""
+        (m, count), heads = seen.shape, q.shape[2]
+        keys, values = (part.index_select(0, seen.flatten()).view(m, count, heads, -1) for part in (k, v))
+        logits = times(keys, q).sum(-1)  # (m, k, heads)
+        share = logits.masked_fill(~known[..., None], 0.0 if self.null else -torch.inf).softmax(1) * known[..., None]
+        return times(values, share[..., None]).sum(1).flatten(1)
+
+
+def times(x: Tensor, y: Tensor) -> Tensor:
+    """x y, written over x where no gradient is asked for."""
+    return x * y if torch.is_grad_enabled() else x.mul_(y)
 
 
 @lru_cache(maxsize=16)
