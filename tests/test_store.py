@@ -17,7 +17,7 @@ from somite.cli import main
 from somite.data.phantoms import write_phantoms
 from somite.errors import InputError
 from somite.nn.frozen import Frozen, Part
-from somite.store import digest_of, located
+from somite.store import begun, digest_of, kept, located, put
 from somite.trainer.module import Module
 from somite.trust import only_own
 
@@ -151,3 +151,46 @@ def test_a_folders_digest_is_of_names_and_contents(tmp_path):
     assert digest_of(tmp_path / "a") == digest_of(tmp_path / "b")
     (tmp_path / "b" / "sub" / "x").rename(tmp_path / "b" / "sub" / "y")
     assert digest_of(tmp_path / "a") != digest_of(tmp_path / "b")
+
+
+def test_of_a_run_its_recipe_and_weights_are_the_part(tmp_path):
+    for name in ("recipe.yaml", "weights.safetensors", "checkpoints/last.ckpt", "glimpses/1.png"):
+        (tmp_path / "run" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "run" / name).write_text(name)
+    digest = digest_of(tmp_path / "run")
+    stored = put(tmp_path / "run", digest, tmp_path / "frozen")
+    assert {path.name for path in stored.iterdir()} == {"recipe.yaml", "weights.safetensors"}
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    assert digest_of(stored) == digest_of(tmp_path / "run") == digest
+    (tmp_path / "run" / "weights.safetensors").write_text("others")
+    assert digest_of(tmp_path / "run") != digest
+
+
+def test_a_start_is_for_training_alone(tmp_path):
+    """Training finds it and writes its digest; opening wants nothing of it, and another file is refused."""
+    (tmp_path / "start.pt").write_text("numbers")
+    start = Namespace(weights=str(tmp_path / "start.pt"), digest=None)
+    config = Namespace(method=Namespace(terms={"a": Namespace(kept=[start])}, start=start.clone(), other=None))
+    told = kept(config, tmp_path / "runs" / "run")
+    assert told.method.start.digest == told.method.terms["a"].kept[0].digest == digest_of(tmp_path / "start.pt")
+    assert start.digest is None and not (tmp_path / "runs" / "frozen").exists()
+    assert begun(told, tmp_path / "runs" / "run").method.start.weights == str(tmp_path / "start.pt")
+    (tmp_path / "start.pt").write_text("other numbers")
+    with pytest.raises(InputError, match="not the part that"):
+        begun(told, tmp_path / "runs" / "run")
+    (tmp_path / "start.pt").unlink()
+    with pytest.raises(InputError, match=r"needs .*start\.pt \(SHA-256"):
+        begun(told, tmp_path / "runs" / "run")
+    opened = located(told, tmp_path / "runs" / "run", only_own)
+    assert opened.method.start is None and opened.method.terms["a"].kept == [None]
+    assert told.method.start.digest  # the run's recipe still says where it began
+
+
+def test_a_starts_place_is_no_class(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump({"start": {"weights": "../a b/c.pt", "digest": None}}))
+    only_own(path)
+    for other in ({"weights": "../a b/c.pt"}, {"weights": "../a b/c.pt", "source": "x"}, {"weights": "w", "digest": "stranger.Task"}):
+        path.write_text(yaml.safe_dump({"start": other}))
+        with pytest.raises(InputError, match="not somite's"):
+            only_own(path)

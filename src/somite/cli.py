@@ -94,7 +94,7 @@ def parser() -> Parser:
 
 
 def add_analyses(commands: Any) -> None:  # noqa: ANN401 - argparse keeps the type to itself
-    analyse = commands.add_parser("analyse", help="timesteps, placement, fingerprint, calibration, raters: CSV and figures")
+    analyse = commands.add_parser("analyse", help="timesteps, placement, fingerprint, calibration, raters, stability: CSV and figures")
     kinds = analyse.add_subparsers(dest="analysis", metavar="ANALYSIS", parser_class=Parser, required=True)
 
     timesteps = kinds.add_parser("timesteps", help="loss by timestep of a diffusion run, with the image, another's and none")
@@ -137,6 +137,18 @@ def add_analyses(commands: Any) -> None:  # noqa: ANN401 - argparse keeps the ty
     raters.add_argument("--members", dest="sizes", metavar="N", type=int, nargs="+", default=[1, 4, 8, 16], help="ensemble sizes")
     raters.add_argument("--limit", type=int, help="the first so many cases")
     raters.add_argument("--out", type=Path, help="default: RUN/raters")
+
+    stability = kinds.add_parser("stability", help="does a run give the same answer twice? PSNR, SSIM, LPIPS, Dice over seeds")
+    offer(stability, *RUN, "--with", "--steps", "--benefit", "--readout")
+    stability.add_argument("--split", default="test")
+    stability.add_argument("--seeds", type=int, default=10, metavar="N", help="so many, from --seed on (default: 10)")
+    stability.add_argument("--members", type=int, default=1, help="ensemble size of each answer (default: 1)")
+    stability.add_argument("--limit", type=int, help="the first so many cases")
+    stability.add_argument("--lpips", type=Path, metavar="FILE", help="torchvision's AlexNet, .pth or .safetensors: measures LPIPS too")
+    stability.add_argument(
+        "--published", action="store_true", help="SDSeg's arithmetic: maps of 8 bits, the range of each pair's own values"
+    )
+    stability.add_argument("--out", type=Path, help="default: RUN/stability")
 
 
 def add_studies(commands: Any) -> None:  # noqa: ANN401

@@ -12,6 +12,8 @@ from .analysis.calibration import analyse_calibration
 from .analysis.fingerprint import analyse_fingerprint
 from .analysis.placement import analyse_placement, placed
 from .analysis.raters import analyse_raters
+from .analysis.stability import analyse_stability
+from .analysis.stability import table as stability_table
 from .analysis.timesteps import analyse_timesteps
 from .baselines.folds import fold_ensemble
 from .baselines.plan import plan_recipe
@@ -171,6 +173,10 @@ def analyse(options: Namespace) -> None:
         case "raters":
             out = options.out or options.run / "raters"
             found = analyse_raters(open_run(options), out, options.split, options.sizes, options.limit, tracked)
+        case "stability":
+            out, asked = options.out or options.run / "stability", (options.seeds, options.limit, options.lpips, options.published)
+            found = analyse_stability(open_run(options), out, options.split, *asked, tracked)
+            print(stability_table(read_json(found["summary"])))
         case "placement":
             out = options.out or options.run / "placement"
             found = analyse_placement(open_run(options), options.table, out, options.counts, options.split, options.limit, tracked)

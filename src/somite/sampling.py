@@ -94,15 +94,21 @@ def overrides(tree: Tree, **options: Any) -> dict[str, str]:  # noqa: ANN401
 
 
 def place_of(tree: Tree, place: str) -> str | None:
-    """Where the recipe has this argument, as an override names it; a bare name is looked for in the network and what it wraps."""
+    """Where the recipe has this argument, as an override names it. Of a method around another, the inner one is meant; a bare name is
+    looked for in the network and what it wraps.
+    """
+    path, method = "method", tree["method"]
+    while "method" in arguments(method):
+        path, method = f"{path}.method", arguments(method)["method"]
     if "." in place:
-        at: Any = tree
-        for part in place.split("."):
+        root, _, rest = place.partition(".")
+        at: Any = method if root == "method" else tree[root]
+        for part in rest.split("."):
             at = arguments(at).get(part, ...)
             if at is ...:
                 return None
-        return place
-    path, network = "method.network", arguments(tree["method"]).get("network")
+        return f"{path if root == 'method' else root}.{rest}"
+    path, network = f"{path}.network", arguments(method).get("network")
     while isinstance(network, dict):
         if place in arguments(network):
             return f"{path}.{place}"

@@ -14,6 +14,7 @@ from .errors import InputError
 
 OWN = re.compile(r"somite(\.\w+)+")
 PATHS = (".data.root", ".method.init_args.timesteps.init_args.path")  # of files that hold no code
+PARTS = ({"source", "digest"}, {"weights", "digest"})  # frozen parts and starts, whose places are never read as a class (somite.store)
 WORD = re.compile(r"[\w ,+-]*")
 # Recipes have some hundred nodes and ten levels. Longer scalars can be numbers to base 60, whose reading is quadratic.
 BYTES, NODES, DEPTH, SCALAR = 100_000, 10_000, 50, 4096
@@ -54,7 +55,7 @@ def strings(tree: Any, at: str = "") -> Iterator[str]:  # noqa: ANN401 - a YAML 
     match tree:
         case dict():
             for key, value in tree.items():
-                if not (key == "source" and set(tree) == {"source", "digest"}):  # a frozen part, never read as a class (somite.store)
+                if not ({*tree} in PARTS and key != "digest"):
                     yield from strings(value, f"{at}.{key}")
         case list() | tuple() | set():
             for value in tree:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from somite.data.normalise import Percentile, Unit, Window, ZScore
+from somite.data.normalise import Centred, Percentile, Unit, Window, ZScore
 from somite.errors import InputError
 
 
@@ -58,3 +58,12 @@ def test_window_is_linear_between_its_ends_and_clipped(image):
 def test_impossible_limits_are_refused(make):
     with pytest.raises(InputError):
         make()
+
+
+def test_centred_stretches_what_another_gives():
+    image = torch.tensor([0.0, 0.25, 1.0]).view(1, 1, 1, 3)
+    assert Centred()(image, "a").flatten().tolist() == [-1, -0.5, 1]
+    hounsfield = torch.tensor([-1000.0, 37.5, 1000.0]).view(1, 1, 1, 3)
+    assert Centred(Window(-175, 250))(hounsfield, "a").flatten().tolist() == [-1, 0, 1]
+    with pytest.raises(InputError, match=r"expects images in \[0, 1\]"):
+        Centred()(2 * image, "a")

@@ -181,3 +181,22 @@ def test_programming_errors_of_writing(tmp_path):
         write_mask(tmp_path / "x", np.zeros((3, 3), int), record)
     with pytest.raises(ValueError, match="2 labels"):
         write_mask(tmp_path / "x", np.full((4, 5), 2), record)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".nii.gz"])
+def test_some_values_of_many_can_be_the_foreground(tmp_path, suffix):
+    labels = np.arange(14, dtype=np.uint8).reshape(2, 7)
+    mask = labels if suffix == ".png" else labels[..., None]
+    for name, array in (("i", mask), ("m", mask)):
+        if suffix == ".png":
+            png(tmp_path / f"{name}.png", array)
+        else:
+            nib.save(nib.Nifti1Image(array, np.eye(4)), tmp_path / f"{name}.nii.gz")
+    case = Case("a", (tmp_path / f"i{suffix}",), tmp_path / f"m{suffix}", "a")
+    organs = [1, 2, 3, 4, 6, 7, 8, 11]
+    assert np.flatnonzero(read(case, foreground=organs).truth).tolist() == organs
+    assert not read(case, foreground=[99]).truth.any()
+    with pytest.raises(InputError, match="labels and foreground exclude each other"):
+        read(case, labels=[0, 1], foreground=[1])
+    with pytest.raises(InputError, match="names no value"):
+        read(case, foreground=[])

@@ -8,18 +8,21 @@ from safetensors.torch import load_file, save_file
 
 from official_sdseg import CODEC, cases, close, method
 from somite import rng
+from somite.diffusion.codec import OneHot, Signed
 from somite.diffusion.latent import Autoencoder
+from somite.diffusion.pictures import Layers, Palette
 from somite.errors import InputError
 from somite.nn.frozen import Part
 from somite.nn.kl import WEIGHTS, kl_autoencoder, load_autoencoder
 
 TINY = {"autoencoder_channels": 32, "autoencoder_mults": (1, 1), "autoencoder_blocks": 1}
+FIXED = {**TINY, "scale": 0.125}
 
 
 @torch.no_grad()
 def test_published_size():
     with torch.device("meta"):
-        codec = Autoencoder()
+        codec = Autoencoder(scale=1)
     assert sum(p.numel() for p in codec.parameters()) == 83_653_863
     assert len(codec.state_dict()) == 248
     assert codec.shape((2, 1, 256, 256)) == (2, 4, 32, 32)
@@ -50,7 +53,7 @@ def test_decoding():
 
 @pytest.mark.parametrize("space", [(16, 16), (15, 9), (1, 2)])
 def test_any_size_comes_back(space):
-    codec = Autoencoder(**TINY)
+    codec = Autoencoder(**FIXED)
     mask = (torch.rand(2, 1, *space) > 0.5).float()
     z = codec.encode(mask)
     assert tuple(z.shape) == codec.shape(tuple(mask.shape))
@@ -60,7 +63,7 @@ def test_any_size_comes_back(space):
 
 
 def test_far_edges_are_repeated():
-    codec = Autoencoder(**TINY, posterior="mean")
+    codec = Autoencoder(**FIXED, posterior="mean")
     mask = (torch.rand(1, 1, 5, 6) > 0.5).float()
     torch.testing.assert_close(codec.encode(mask), codec.encode(torch.cat([mask, mask[:, :, -1:]], 2)))
 
@@ -73,14 +76,28 @@ def test_its_scale_changes_no_answer():
     close(ten.decode(ten.encode(mask), (1, 1, 8, 8)), one.decode(one.encode(mask), (1, 1, 8, 8)))
 
 
-def test_unit_scale_gives_latents_of_deviation_one():
-    codec = Autoencoder(**TINY, scale=1, posterior="mean")
-    mask = (torch.rand(4, 1, 8, 8) > 0.5).float()
-    assert float((codec.unit_scale(mask) * codec.encode(mask)).std()) == pytest.approx(1, rel=1e-5)
+def test_the_first_training_batch_gives_the_scale():
+    codec = Autoencoder(**TINY, posterior="mean").train()
+    masks = (torch.rand(4, 1, 8, 8) > 0.5).float(), (torch.rand(4, 1, 8, 8) > 0.9).float()
+    assert float(codec.encode(masks[0]).std()) == pytest.approx(1, rel=1e-5)
+    measured = codec.scale.clone()
+    codec.encode(masks[1])
+    assert torch.equal(codec.scale, measured)
+    other = Autoencoder(**TINY).eval()
+    with pytest.raises(InputError, match="never measured"):
+        other.encode(masks[0])
+    other.load_state_dict(codec.state_dict())
+    close(other.decode(codec.encode(masks[0]), (4, 1, 8, 8)), codec.decode(codec.encode(masks[0]), (4, 1, 8, 8)))
+    assert "scale" not in Autoencoder(**FIXED).state_dict()  # a recipe's number stays in the recipe
+
+
+def test_random_latents_are_not_trained_on():
+    with pytest.raises(InputError, match="random weights"):
+        Autoencoder(**TINY).begin()
 
 
 def test_samples_are_rows_of_their_own():
-    codec = Autoencoder(**TINY)
+    codec = Autoencoder(**FIXED)
     mask = (torch.rand(2, 1, 8, 8) > 0.5).float()
     with rng.seeded(0, ["a", "b"]):
         both = codec.encode(mask)
@@ -91,7 +108,7 @@ def test_samples_are_rows_of_their_own():
 
 
 def test_it_never_trains():
-    codec = Autoencoder(**TINY).train()
+    codec = Autoencoder(**FIXED).train()
     assert codec.training and not codec.autoencoder.training
     assert not any(p.requires_grad for p in codec.parameters())
     z = codec.encode(torch.ones(1, 1, 8, 8)).requires_grad_()
@@ -99,10 +116,54 @@ def test_it_never_trains():
     assert z.grad.any()
 
 
-@pytest.mark.parametrize("shape", [(1, 3, 8, 8), (1, 1, 8, 8, 8)])
-def test_what_is_no_binary_mask_in_2d_is_refused(shape):
-    with pytest.raises(InputError, match="2D masks of one channel"):
-        Autoencoder(**TINY).shape(shape)
+@pytest.mark.parametrize(("shape", "said"), [((1, 3, 8, 8), "one map of class indices"), ((1, 1, 8, 8, 8), "2D images and slices")])
+def test_what_is_no_binary_mask_in_2d_is_refused(shape, said):
+    with pytest.raises(InputError, match=said):
+        Autoencoder(**FIXED).shape(shape)
+
+
+class Spy(torch.nn.Module):
+    """Counts what a KL autoencoder is asked."""
+
+    def __init__(self, kl):
+        super().__init__()
+        self.kl, self.config, self.decoded = kl, kl.config, []
+
+    def encode(self, x):
+        return self.kl.encode(x)
+
+    def decode(self, z):
+        self.decoded.append(len(z))
+        return self.kl.decode(z)
+
+
+@pytest.mark.parametrize(("picture", "latents", "decoded"), [(Palette(5), 4, 2), (Layers(5), 16, 8), (Signed(channels=3), 4, 2)])
+def test_classes_and_photographs(picture, latents, decoded):
+    """Five classes as colours are one latent and one decoding, as layers one a class."""
+    codec = Autoencoder(**FIXED, picture=picture)
+    codec.autoencoder = Spy(codec.autoencoder)
+    target = torch.rand(2, 3, 9, 8) if isinstance(picture, Signed) else torch.randint(5, (2, 1, 9, 8))
+    z = codec.encode(target)
+    assert tuple(z.shape) == codec.shape(tuple(target.shape)) == (2, latents, 5, 4)
+    found = codec.decode(z, tuple(target.shape))
+    assert found.shape == (2, picture.maps, 9, 8)
+    assert codec.autoencoder.decoded == [decoded]
+    if codec.maps == 5:
+        torch.testing.assert_close(found.sum(1), torch.ones(2, 9, 8))
+
+
+def test_layers_are_encoded_each_by_itself():
+    codec = Autoencoder(**FIXED, picture=Layers(3), posterior="mean")
+    one = Autoencoder(**FIXED, posterior="mean")
+    one.load_state_dict(codec.state_dict())
+    target = torch.randint(3, (2, 1, 8, 8))
+    close(codec.encode(target), torch.cat([one.encode(target == 1), one.encode(target == 2)], 1))
+
+
+def test_a_picture_that_is_no_image_of_the_autoencoder():
+    with pytest.raises(InputError, match="4 channels"):
+        Autoencoder(**FIXED, picture=OneHot(4))
+    assert Autoencoder(**FIXED, picture=OneHot(4), image_channels=4).maps == 4
 
 
 def test_a_scale_of_nothing_is_refused():
@@ -117,12 +178,12 @@ def folder(tmp_path):
 
 
 def test_a_folder_gives_sizes_and_weights(folder):
-    codec = Autoencoder(Part(str(folder)))
+    codec = Autoencoder(Part(str(folder)), scale=1)
     assert codec.channels == 3 and codec.reduction == 2
     stored = load_file(folder / WEIGHTS)
     assert all(torch.equal(value, stored[name]) for name, value in codec.kl.state_dict().items())
     assert not codec.state_dict()  # a frozen part, stored apart
-    assert Autoencoder(**TINY).state_dict()  # the run's own
+    assert Autoencoder(**FIXED).state_dict()  # the run's own
 
 
 def test_a_folder_with_the_older_names_of_attention(folder):

@@ -6,7 +6,7 @@ import torch
 from monai.metrics import compute_dice
 from scipy import stats
 
-from somite.metrics.uncertainty import disagreement, entropy, nqm, spread
+from somite.metrics.uncertainty import disagreement, disputed, entropy, nqm, spread
 
 
 def test_spread_of_votes_in_closed_form():
@@ -48,10 +48,18 @@ def test_disagreement_of_empty_masks_follows_the_rule():
     assert disagreement(members) == pytest.approx(2 / 3)
 
 
+def test_disputed_pixels_by_hand():
+    labels = np.array([[0, 1, 2, 2], [0, 1, 2, 1], [0, 0, 2, 2]], dtype=np.uint8)  # the second and the last pixel
+    assert disputed(labels) == 0.5
+    assert disputed(labels[[0, 1]]) == disputed(labels[[0, 2]]) == 0.25
+    assert disputed(labels[[0, 0]]) == 0
+
+
 def test_refuses_too_few_members():
     one = np.ones((1, 3), dtype=bool)
-    with pytest.raises(ValueError, match="n >= 2"):
-        disagreement(one)
+    for function in (disagreement, disputed):
+        with pytest.raises(ValueError, match="n >= 2"):
+            function(one)
     for function in (spread, nqm):
         with pytest.raises(ValueError, match="n >= 1"):
             function(one[:0])

@@ -1,5 +1,7 @@
 """Latents through the whole house: a tiny SDSeg on a frozen autoencoder trains, is opened, answers at odd sizes and is evaluated."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ import somite
 from somite.data.phantoms import write_phantoms
 from somite.nn.kl import kl_autoencoder
 from somite.rng import seeded
+from somite.store import digest_of
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +21,7 @@ def run(tmp_path_factory):
     torch.manual_seed(0)
     kl_autoencoder(32, (1, 2), 1, latent_channels=3).save_pretrained(place / "vae")
     network = {"channels": 32, "mults": [1, 2], "res_blocks": 1, "attention": [2], "heads": 2, "latent_channels": 3}
-    network |= {"encoder_channels": 32, "encoder_mults": [1, 2], "encoder_blocks": 1, "encoder_weights": {"source": str(place / "vae")}}
+    network |= {"encoder_channels": 32, "encoder_mults": [1, 2], "encoder_blocks": 1, "encoder_start": {"weights": str(place / "vae")}}
     codec = {"weights": {"source": str(place / "vae")}, "scale": 0.5, "posterior": "mean"}
     tree = {
         "task": {"class_path": "somite.tasks.segmentation.Segmentation", "init_args": {"members": 2, "steps": [1, 2]}},
@@ -45,6 +48,19 @@ def test_the_autoencoder_is_in_no_weights(run):
     assert names == {*run.method.state_dict()}
     assert all(name.startswith(("network.unet.", "network.vision.")) for name in names)
     assert len(list((run.path.parent / "frozen").iterdir())) == 1  # codec and encoder name the same folder
+
+
+def test_opening_does_without_what_training_started_from(run):
+    told = yaml.safe_load((run.path / "recipe.yaml").read_text())["method"]["init_args"]
+    start, part = told["network"]["init_args"]["encoder_start"], told["codec"]["init_args"]["weights"]
+    assert start["digest"] == part["digest"] == digest_of(Path(start["weights"]))
+    Path(start["weights"]).rename(Path(start["weights"]).with_name("elsewhere"))
+    try:
+        opened = somite.load(run.path)
+        assert opened.at(steps=2).method.steps == 2
+        assert "encoder_start" in opened.source
+    finally:
+        Path(start["weights"]).with_name("elsewhere").rename(start["weights"])
 
 
 def test_masks_have_the_images_own_size(run):

@@ -12,7 +12,7 @@ from somite import rng
 from somite.diffusion.samplers import DDIM
 from somite.errors import InputError
 from somite.networks.sdseg import SDSeg
-from somite.nn.frozen import Part
+from somite.nn.frozen import Start
 from somite.nn.kl import kl_autoencoder
 from somite.trainer.callbacks import Averaged
 from somite.types import Noised
@@ -141,7 +141,7 @@ def test_averaged_weights():
 def test_training_starts_from_a_copy_of_the_autoencoder(tmp_path):
     autoencoder = kl_autoencoder(32, (1, 1), 2)
     autoencoder.save_pretrained(tmp_path)
-    network = SDSeg(**SMALL, encoder_weights=Part(str(tmp_path)))
+    network = SDSeg(**SMALL, encoder_start=Start(str(tmp_path)))
     image = torch.randn(1, 3, 8, 8)
     with torch.no_grad():
         assert torch.equal(network.eval().vision.encoder(image), autoencoder.encoder(image))

@@ -165,7 +165,7 @@ BROKEN = {
     "shape": (lambda w: {**w, "p0.weight": torch.ones(32, 32, 7, 7)}, "p0.weight"),
     "flat": (lambda w: {**w, "fc1.weight": torch.ones(32)}, "fc1.weight"),
     "nan": (lambda w: {**w, "fc0.bias": torch.full((128,), float("nan"))}, "fc0.bias"),
-    "nested": (lambda w: {"state_dict": w}, "state dict"),
+    "nested": (lambda w: {"model": w}, "state dict"),
     "list": (lambda w: [1, 2], "state dict"),
     "other size": (lambda w: small(8, 20), "size"),
 }

@@ -18,6 +18,7 @@ from ..types import Sample
 from .augment import Augmentation
 from .listing import Source, check_splits
 from .preprocess import Preprocess
+from .published import resplit
 from .raters import folder_of, raters_of
 from .record import Case, Record, read
 from .sources import NUCLEI, find
@@ -31,8 +32,11 @@ class Data:
     root: a folder of images and masks, a CSV of pairs or an nnU-Net raw folder; "nuclei" is the bundled example.
     labels: the values of the classes in mask files, background first; None for binary masks.
     mask_threshold: mask values from here on are foreground (for masks stored as JPEG).
+    foreground: these mask values are foreground, all others are not: one organ, or a union of several, out of a map of labels.
     crop: the side of the random square (cube) that a training example is, or one number an axis; None takes images whole.
     foreground_rate: the share of training examples whose crop (and slice) is made to hold some foreground.
+    splits: a JSON file of lists of ids in place of the data's own, or one that comes with somite: cvc-clinicdb-by-sequence,
+    cvc-clinicdb-by-frame (`published.py`).
     rates, split_seed: how cases are split where the data bring no lists; by patient, by hash, so that adding cases moves none.
     fold, folds: cross-validation. Training and validation cases are divided anew into `folds` parts by patient, and part `fold`
     is the validation; the test split stays. An nnU-Net raw folder's splits_final.json is taken as it is.
@@ -56,6 +60,8 @@ class Data:
         fold: int | None = None,
         folds: int = 5,
         raters: bool = False,
+        foreground: list[int] | None = None,
+        splits: str | None = None,
     ) -> None:
         if raters and labels is not None:
             raise InputError("--data.raters is for binary masks, and --data.labels names classes: leave one of them out")
@@ -68,6 +74,7 @@ class Data:
         self.foreground_rate, self.split_seed = foreground_rate, split_seed
         self.rates = rates or {"train": 0.7, "val": 0.1, "test": 0.2}
         self.cache_gb, self.fold, self.folds, self.raters = cache_gb, fold, folds, raters
+        self.foreground, self.splits = foreground, splits
         self.needs = frozenset({"image", "mask"})
         self._forget()
 
@@ -84,7 +91,7 @@ class Data:
 
     def moved(self, root: str) -> "Data":
         """Another data set with the same preprocessing, and its own splits: a fold is of the data that it was made for."""
-        return self._changed(root=root, fold=None)
+        return self._changed(root=root, fold=None, splits=None)
 
     def _changed(self, **attributes: object) -> "Data":
         other = copy(self)
@@ -108,7 +115,8 @@ class Data:
     @cached_property
     def source(self) -> Source:
         """All that the folder or table holds, looked up once."""
-        return find(self.path, "mask" in self.needs)
+        found = find(self.path, "mask" in self.needs)
+        return found if self.splits is None else resplit(found, self.splits)
 
     def cases(self, split: str) -> list[Case]:
         """The labelled cases of a split: the data's own lists, or by hash where they bring none; "all" is every labelled case."""
@@ -151,7 +159,7 @@ class Data:
         return {**found, **{name: [known[i] for i in sorted(ids)] for name, ids in chosen.items()}}
 
     def read(self, case: Case) -> Record:
-        return read(case, self.labels, self.mask_threshold)
+        return read(case, self.labels, self.mask_threshold, self.foreground)
 
     def sample(self, record: Record, entries: Collection[str]) -> Sample:
         """{"image": (n, c, *s), "mask": (n, 1, *s)}: these entries of a case, as the network sees them."""

@@ -29,6 +29,16 @@ class Unit(Normalise):
         return image.clamp(0, 1)
 
 
+class Centred(Normalise):
+    """Another normalisation's [0, 1] stretched to [-1, 1], as latent diffusion's encoders want images: of photographs by default."""
+
+    def __init__(self, after: Normalise | None = None) -> None:
+        self.after = after or Unit()
+
+    def __call__(self, image: Tensor, case: str) -> Tensor:
+        return 2 * self.after(image, case) - 1
+
+
 class Percentile(Normalise):
     """The `low` and `high` percentiles to 0 and 1, clipped: microscopy and MR, whose brightness means little.
 

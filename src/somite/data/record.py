@@ -67,19 +67,25 @@ def suffix_of(path: Path) -> str:
     return path.name[-len(known[-1]) :] if known else ""
 
 
-def read(case: Case, labels: Sequence[int] | None = None, mask_threshold: int | None = None) -> Record:
+def read(
+    case: Case,
+    labels: Sequence[int] | None = None,
+    mask_threshold: int | None = None,
+    foreground: Sequence[int] | None = None,
+) -> Record:
     """Read a case and check that its files fit together.
 
     labels: the values of the classes in mask files, background first; None for binary masks of 0 and one other value.
     mask_threshold: mask values from here on are foreground; for binary masks stored as JPEG.
+    foreground: these mask values are foreground and all others are not: a binary mask out of a map of many classes.
     """
-    _check_labels(labels, mask_threshold)
+    _check_labels(labels, mask_threshold, foreground)
     image, geometry = _read_channels(case)
     classes = None
     if case.mask is not None:
         raw, where = _read_mask(case.mask)
         _check_same(case.mask, raw.shape, where, case.images[0], image.shape[1:], geometry)
-        classes = _classes(raw, labels, mask_threshold, case.mask)
+        classes = _classes(raw, labels, mask_threshold, case.mask) if foreground is None else np.isin(raw, foreground).astype(np.uint8)
     values = None if labels is None else tuple(labels)
     spacing = None if geometry is None else geometry.spacing_mm
     return Record(case, case.group, image, classes, values, spacing, geometry)
@@ -186,11 +192,15 @@ def _check_same(
         )
 
 
-def _check_labels(labels: Sequence[int] | None, mask_threshold: int | None) -> None:
+def _check_labels(labels: Sequence[int] | None, mask_threshold: int | None, foreground: Sequence[int] | None) -> None:
+    ways = {"labels": labels, "mask_threshold": mask_threshold, "foreground": foreground}
+    given = [name for name, value in ways.items() if value is not None]
+    if len(given) > 1:
+        raise InputError(f"{given[0]} and {given[1]} exclude each other (each says what mask values mean): give one")
+    if foreground is not None and not foreground:
+        raise InputError("--data.foreground names no value: give the mask values that are foreground, as [1,2]")
     if labels is None:
         return
-    if mask_threshold is not None:
-        raise InputError("labels and mask_threshold exclude each other (a threshold makes masks binary): give one")
     if not 2 <= len(labels) <= 256 or len(set(labels)) != len(labels) or min(labels) < 0:
         raise InputError(f"labels are 2 to 256 different values from 0, background first, got {list(labels)}: give `--data.labels [0,1,2]`")
 

@@ -25,6 +25,9 @@ class Codec(nn.Module, ABC):
     maps: int = 1
     bound: float | None = None
 
+    def begin(self) -> None:
+        """Raises InputError where nothing can be trained on it: asked before a training, and not of a finished run."""
+
     @abstractmethod
     def shape(self, data: Shape) -> Shape:
         """The shape in model space of a target of shape `data` in data space. Raises InputError for a target it cannot encode."""

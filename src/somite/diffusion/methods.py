@@ -39,6 +39,10 @@ class Method(nn.Module, ABC):
         has, so that many of one are encoded once; None: one of each.
         """
 
+    def begin(self) -> None:
+        """Raises InputError where this cannot be trained: asked before a training, and not of a finished run."""
+        self.codec.begin()
+
     def encode(self, cond: Cond, of: Sequence[int] | None) -> Cond:
         """The network's encoding of each condition, one row a sample. No gradient."""
         with torch.no_grad():

@@ -53,6 +53,15 @@ def disagreement(members: NDArray[np.bool_]) -> float:
     return 1.0 - float(np.mean([overlap(a, b)["dice"] for a, b in combinations(members, 2)]))
 
 
+def disputed(members: NDArray) -> float:
+    """The share of pixels on which any two members differ, in [0, 1]; it grows with the number of members.
+
+    Masks or label maps (n, *s). Raises ValueError for fewer than two members.
+    """
+    _check_members(members, least=2)
+    return float(np.mean(np.any(members[1:] != members[:1], axis=0)))
+
+
 def _check_members(members: NDArray, least: int) -> None:
     if members.ndim < 2 or len(members) < least:
         raise ValueError(f"members have shape {members.shape}; want (n, *s) with n >= {least}: draw more members")

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..nn.adm import adm_unet
-from ..nn.frozen import Part
+from ..nn.frozen import Start
 from ..nn.kl import MULTS, kl_encoder, load_autoencoder, reduction
 from ..nn.padding import cropped, extended
+from ..nn.unet_start import start_unet
 from ..types import Cond, Network, Output, State, Timesteps
 
 if TYPE_CHECKING:
@@ -66,11 +67,15 @@ class VisionEncoder(nn.Module):
 class SDSeg(Network):
     """x (b, latent_channels, h, w) are latents of the mask; cond["image"] (b, c, f h, f w) in [-1, 1] as published.
 
-    encoder_*: the vision encoder's size, the autoencoder's own where it is to start from one; encoder_weights: that autoencoder,
-    a local folder in diffusers' layout. encoder_training: see `VisionEncoder`.
+    encoder_*: the vision encoder's size, the autoencoder's own where it is to start from one. encoder_training: see `VisionEncoder`.
+    encoder_start, unet_start: what training begins with: an autoencoder (`nn.kl.load_autoencoder`), whose encoder becomes the vision
+    encoder, and a latent diffusion model's U-Net (`nn.unet_start`), as published lsun_churches256, widened by zeros for c.
 
     fusion: "concat" puts c beside z_t. "cross-attention" leaves the U-Net z_t alone and gives its every attention the places of c
     as further keys and values, in the same U-Net otherwise. These have no order: position reaches them through padding alone.
+
+    Several classes in one pass: the codec's picture is a `Palette`, or `Layers` with mask_latents: K - 1. classes: where it is asked for
+    one class at a time instead, cond["class"] (b,) (`OneClassAtATime`).
     """
 
     # Paper: concatenation; here: cross-attention too, because whether concatenation is what helps is worth asking.
@@ -87,21 +92,28 @@ class SDSeg(Network):
         encoder_mults: Sequence[int] = MULTS,
         encoder_blocks: int = 2,
         encoder_training: Trained = "full",
-        encoder_weights: Part | None = None,
+        encoder_start: Start | None = None,
+        unet_start: Start | None = None,
         fusion: Literal["concat", "cross-attention"] = "concat",
         latent_channels: int = 4,
         image_channels: int = 3,
+        mask_latents: int = 1,
+        classes: int = 0,
     ) -> None:
         super().__init__()
-        concat = fusion == "concat"
-        wide, context = (2 * latent_channels, None) if concat else (latent_channels, latent_channels)
-        self.unet = adm_unet(wide, latent_channels, channels, mults, res_blocks, attention, heads, dropout, context)
+        concat, masks = fusion == "concat", mask_latents * latent_channels
+        wide, context = (masks + latent_channels, None) if concat else (masks, latent_channels)
+        self.unet = adm_unet(wide, masks, channels, mults, res_blocks, attention, heads, dropout, context, classes)
         self.vision = VisionEncoder(
             encoder_channels, encoder_mults, encoder_blocks, latent_channels, image_channels, dropout, encoder_training
         )
-        self.concat, self.factor = concat, 2 ** (len(mults) - 1)
-        if encoder_weights is not None:
-            self.start_from(load_autoencoder(encoder_weights.source))
+        self.concat, self.factor, self.classes = concat, 2 ** (len(mults) - 1), classes
+        if encoder_start is not None:
+            self.start_from(load_autoencoder(encoder_start.weights))
+        if unet_start is not None:
+            if not concat:
+                raise InputError(f"--method.network.unet_start is for --method.network.fusion concat, not {fusion}; leave one of them out")
+            start_unet(self.unet, unet_start.weights, heads)
 
     def start_from(self, autoencoder: "AutoencoderKL") -> None:
         """Give the vision encoder the weights of an AutoencoderKL's encoder. Raises InputError where that is of another size."""
@@ -116,7 +128,7 @@ class SDSeg(Network):
             ) from error
 
     def encode(self, cond: Cond) -> Cond:
-        return {**cond, "features": self.vision(cond["image"])}
+        return cond if "features" in cond else {**cond, "features": self.vision(cond["image"])}
 
     def forward(self, x: Tensor, t: Timesteps, cond: Cond, state: State = None) -> Output:
         c = cond["features"] if "features" in cond else self.vision(cond["image"])
@@ -125,8 +137,9 @@ class SDSeg(Network):
                 f"the mask's latents are {tuple(x.shape[2:])} but the image's {tuple(c.shape[2:])}; "
                 f"the codec must reduce by {self.vision.reduction} as the vision encoder does (--method.network.encoder_mults)"
             )
+        labels = {"class_labels": cond["class"]} if self.classes else {}
         if self.concat:
-            value = self.unet(extended(torch.cat([x, c], 1), self.factor), t).sample
+            value = self.unet(extended(torch.cat([x, c], 1), self.factor), t, **labels).sample
         else:
-            value = self.unet(extended(x, self.factor), t, c.flatten(2).transpose(1, 2)).sample
+            value = self.unet(extended(x, self.factor), t, c.flatten(2).transpose(1, 2), **labels).sample
         return Output(cropped(value, x.shape[2:]))

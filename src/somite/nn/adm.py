@@ -23,11 +23,13 @@ def adm_unet(
     heads: int = 8,
     dropout: float = 0.0,
     context: int | None = None,
+    classes: int = 0,
 ) -> nn.Module:
     """`unet(x, t).sample`, or with a context `unet(x, t, tokens).sample`; x (b, in_channels, h, w), sizes multiples of 2^(levels-1).
 
     attention: the factors of reduction (1, 2, 4, ...) at which attention follows each residual block; the middle has it always.
-    context: the width of tokens (b, n, context) that each attention sees beside its own places.
+    context: the width of tokens (b, n, context) that each attention sees beside its own places. classes: with them the U-Net also takes
+    class_labels (b,), whose embedding is added to the timestep's.
     """
     check_widths(channels, mults, attention, heads)
     library = diffusers_for("a latent U-Net")
@@ -41,6 +43,7 @@ def adm_unet(
         "norm_num_groups": GROUPS,
         "resnet_time_scale_shift": "scale_shift",
         "dropout": dropout,
+        "num_class_embeds": classes or None,
     }
     if context is None:
         unet = library.UNet2DModel(

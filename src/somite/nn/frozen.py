@@ -1,4 +1,4 @@
-"""Parts that training does not change: a published autoencoder, another run as a backbone."""
+"""What a recipe takes from elsewhere: parts that training does not change (a published autoencoder), and weights that it starts from."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +14,17 @@ class Part:
     """
 
     source: str
+    digest: str | None = None
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where weights come from that training begins with and then changes. weights: a file, a folder or a hub id. digest: SHA-256 of its
+    contents, which training fills in. Constructors get it as a path that is there; in a run that is opened they get None, because
+    its own weights are in the run, so that nothing else has to be there.
+    """
+
+    weights: str
     digest: str | None = None
 
 

@@ -29,18 +29,22 @@ TABLES = ROWS, BINS, VOTES, LOSSES = "rows", "reliability", "votes", "timesteps"
 
 @dataclass(frozen=True)
 class Answer:
-    """One of a network's answers, evaluated with these numbers of members; steps: None takes the recipe's."""
+    """One of a network's answers, evaluated with these numbers of members; steps: None takes the recipe's. cell: the first two keys of its
+    rows, where it is a cell of its own.
+    """
 
     readout: str
     members: tuple[int, ...]
     steps: int | None = None
+    cell: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
 class Job:
-    """`keys` name the cell of the grid and become columns of every row; `recipe` is YAML.
+    """`keys` name the cell of the grid and become columns of every row, the first two of them a network and its method, or an option and
+    its choice; `recipe` is YAML.
 
-    `answers`: what is evaluated; all but "sample" are added to the method's name. `timesteps`: at how many timesteps to
+    `answers`: what is evaluated; all but "sample" are added to the second key. `timesteps`: at how many timesteps to
     measure the loss, 0 for methods that have none.
     """
 
@@ -76,17 +80,19 @@ def work(job: Job) -> Path:
     torch.set_num_threads(job.threads)
     source = job.folder / "job.yaml"
     write_text(source, job.recipe)
-    train(parse(source), job.folder, str(dict(job.keys)["network"]))
-    run, keys = pipeline.load(job.folder), dict(job.keys)
+    keys = dict(job.keys)
+    first, second, *_ = keys
+    train(parse(source), job.folder, str(keys[first]))
+    run = pipeline.load(job.folder)
     if job.timesteps:
         write_rows(job.table(LOSSES), [{**keys, **row} for row in loss_curve(run, job.timesteps)])
     tables: dict[str, list[Row]] = {VOTES: [], BINS: [], ROWS: []}
     for answer in job.answers:
-        method = keys["method"] if answer.readout == "sample" else f"{keys['method']}/{answer.readout}"
+        named = answer.cell or (keys[first], keys[second] if answer.readout == "sample" else f"{keys[second]}/{answer.readout}")
         steps = {} if answer.steps is None else {"steps": answer.steps}
         for scored in evaluated(run.at(max(answer.members), readout=answer.readout, **steps), sorted(answer.members)):
             for name, found in ((ROWS, scored.rows), *scored.tables.items()):
-                tables[name] += keyed({**keys, "method": method}, found)
+                tables[name] += keyed({**keys, first: named[0], second: named[1]}, found)
     for name, found in tables.items():
         write_rows(job.table(name), found)
     return job.folder

@@ -19,6 +19,8 @@ def run_study(study: Study, asked: Asked, engine: Engine, say: Callable[[str], N
     grid = study.jobs(asked)
     left = [job for job in grid if not done(job)]
     say(f"{len(grid)} jobs, {len(grid) - len(left)} done already")
+    if left:
+        study.prepare(asked)
     failed = []
     for count, outcome in enumerate(engine.run(attempt, left), 1):
         if isinstance(outcome, str):

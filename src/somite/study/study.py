@@ -64,6 +64,9 @@ class Study(ABC):
     def jobs(self, asked: Asked) -> list[Job]:
         """The grid. Raises InputError for what is asked and cannot be."""
 
+    def prepare(self, asked: Asked) -> None:
+        """What jobs stand on, trained here and once, before the first of them: an autoencoder, a backbone. What is there is left as it is."""
+
     @abstractmethod
     def claims(self, tables: Tables) -> dict[str, list[Claim]]:
         """By the title of their list; p-values are adjusted within a list (`verdict.adjusted`). The first list is the command's answer."""

@@ -9,8 +9,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from ..checkpoint import tensors
 from ..errors import InputError
-from .foreign import check_free, opened
+from .foreign import check_free
 
 State = dict[str, Tensor]
 
@@ -56,7 +57,7 @@ def import_run(paths: Sequence[Path], out: Path, kind: str | None = None, heads:
     if len(paths) not in count:
         wanted = f"{count[0]} checkpoint{'s' if count[0] > 1 else ''}" if len(count) == 1 else "1 checkpoint, or the 2 levels of a Med-NCA"
         raise InputError(f"somite import{f' {kind}' if kind else ''} takes {wanted}, got {len(paths)}; see docs/how-to/import.md")
-    states = [without_prefix(opened(Path(path))) for path in paths]
+    states = [without_prefix(tensors(Path(path))) for path in paths]
     found = next((one for one in known if one.recognises(states[0]) and one.files == len(paths)), None)
     if found in asked and found is not None:
         return found.convert(states, [Path(path) for path in paths], out, heads)

@@ -3,48 +3,21 @@
 A Lightning checkpoint's "state_dict" holds the schedule, scale_factor and three networks: `model.diffusion_model.` (the U-Net),
 `cond_stage_model.` (the vision encoder) and `first_stage_model.` (the frozen autoencoder); and `model_ema.`, the U-Net's average, in
 whose names no dot is left. Ours are diffusers' names, under network.unet, network.vision and codec.autoencoder.
-
-The U-Net's attention holds q, k and v in one tensor, head by head, and how many heads there are leaves no trace.
 """
 
-import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from ..errors import InputError
-from .importer import State
+from ..nn.latent_diffusion_names import FIRST_STAGE, HEADS, UNET, State, encoder_levels, kl_translated, part, unet_levels, unet_translated
 
-UNET, AVERAGE, VISION, AUTOENCODER = "model.diffusion_model.", "model_ema.", "cond_stage_model.", "first_stage_model."
-HEADS = 8  # as published
-
-RESIDUAL = {
-    "in_layers.0": "norm1",
-    "in_layers.2": "conv1",
-    "emb_layers.1": "time_emb_proj",
-    "out_layers.0": "norm2",
-    "out_layers.3": "conv2",
-    "skip_connection": "conv_shortcut",
-    "nin_shortcut": "conv_shortcut",  # the same in an autoencoder
-}
-ATTENTION = {"norm": "group_norm", "q": "to_q", "k": "to_k", "v": "to_v", "proj_out": "to_out.0"}
-ENDS = {
-    "time_embed.0": "time_embedding.linear_1",
-    "time_embed.2": "time_embedding.linear_2",
-    "label_emb": "class_embedding",
-    "input_blocks.0.0": "conv_in",
-    "out.0": "conv_norm_out",
-    "out.2": "conv_out",
-}
-MIDDLE = {"block_1": "resnets.0", "attn_1": "attentions.0", "block_2": "resnets.1"}
+AVERAGE, VISION = "model_ema.", "cond_stage_model."
 
 
 def recognises(names: Collection[str]) -> bool:
     """Whether a checkpoint with entries of these names is SDSeg's."""
-    return "scale_factor" in names and all(any(name.startswith(part) for name in names) for part in (UNET, VISION, AUTOENCODER))
+    return "scale_factor" in names and all(any(name.startswith(part) for name in names) for part in (UNET, VISION, FIRST_STAGE))
 
 
 def architecture(state: State, path: Path) -> dict[str, Any]:
@@ -67,14 +40,14 @@ def architecture(state: State, path: Path) -> dict[str, Any]:
 
 def autoencoder(state: State) -> dict[str, Any]:
     """Arguments of `diffusion.latent.Autoencoder`."""
-    inner = part(state, AUTOENCODER)
+    inner = part(state, FIRST_STAGE)
     sizes = {f"autoencoder_{name}": value for name, value in encoder_levels(inner).items()}
     return {"scale": float(state["scale_factor"]), "latent_channels": inner["post_quant_conv.weight"].shape[0], **sizes}
 
 
 def translated(state: State, averaged: bool = True, heads: int = HEADS) -> State:
     """Our method's entries. averaged: the U-Net's average, which the official evaluation takes; the vision encoder has none."""
-    unet, vision, first = part(state, UNET), part(state, VISION), part(state, AUTOENCODER)
+    unet, vision, first = part(state, UNET), part(state, VISION), part(state, FIRST_STAGE)
     if averaged:
         places = {name: f"{AVERAGE}diffusion_model{name.replace('.', '')}" for name in unet}
         lacking = [place for place in places.values() if place not in state]
@@ -86,112 +59,3 @@ def translated(state: State, averaged: bool = True, heads: int = HEADS) -> State
     ours = {f"network.unet.{name}": value for name, value in unet_translated(unet, heads).items()}
     ours |= {f"network.vision.{name}": value for name, value in kl_translated(vision).items()}
     return ours | {f"codec.autoencoder.{name}": value for name, value in kl_translated(first).items()}
-
-
-def unet_translated(unet: State, heads: int = HEADS) -> State:
-    """A U-Net of latent diffusion, of SDSeg or of another without transformers, under diffusers' names."""
-    _, blocks = grid(unet)
-    ours = {}
-    for name, value in unet.items():
-        path, _, kind = name.rpartition(".")
-        place, _, last = path.rpartition(".")
-        if last == "qkv":
-            new = unet_place(f"{place}.norm", blocks).removesuffix("group_norm")
-            ours |= {f"{new}{one}.{kind}": tensor for one, tensor in zip(("to_q", "to_k", "to_v"), split(value, heads), strict=True)}
-        else:
-            ours[f"{unet_place(path, blocks)}.{kind}"] = value[..., 0] if last == "proj_out" and value.ndim == 3 else value
-    return ours
-
-
-def kl_translated(network: State) -> State:
-    """An autoencoder of latent diffusion, or its encoder, under diffusers' names."""
-    count = 1 + max((int(found[1]) for name in network if (found := re.match(r"decoder\.up\.(\d+)\.", name))), default=0)
-    ours = {}
-    for name, value in network.items():
-        path, _, kind = name.rpartition(".")
-        inside = ".attn_1." in name and value.ndim == 4  # 1x1 convolutions there, linear maps here
-        ours[f"{kl_place(path, count)}.{kind}"] = value[..., 0, 0] if inside else value
-    return ours
-
-
-def widened(unet: State, inputs: int) -> State:
-    """A U-Net whose first convolution (official names) takes so many channels, those beyond its own at zero: how SDSeg starts from an
-    unconditional latent diffusion model, whose answer at first does not depend on the image.
-    """
-    name = "input_blocks.0.0.weight"
-    first = unet[name]
-    more = inputs - first.shape[1]
-    if more < 0:
-        raise InputError(f"the U-Net takes {first.shape[1]} channels already, more than the {inputs} wanted; give an unconditional one")
-    return unet | {name: torch.cat([first, first.new_zeros(first.shape[0], more, *first.shape[2:])], 1)}
-
-
-def part(state: State, prefix: str) -> State:
-    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-
-
-def split(qkv: Tensor, heads: int) -> tuple[Tensor, ...]:
-    """(3 c, c, 1) or (3 c,), head by head and q, k, v within each -> three of (c, c) or (c,)."""
-    flat = qkv[..., 0] if qkv.ndim == 3 else qkv
-    if len(flat) % (3 * heads):
-        raise InputError(f"heads {heads} does not divide the {len(flat) // 3} channels of the checkpoint's attention; 8 is published")
-    return tuple(one.flatten(0, 1) for one in flat.unflatten(0, (heads, 3, -1)).unbind(1))
-
-
-def grid(unet: State) -> tuple[int, int]:
-    """Levels, and residual blocks in each (beside one that resamples in all levels but one; on the way up there is one more)."""
-    places = {found[1] for name in unet if (found := re.match(r"output_blocks\.(\d+)\.0\.", name))}
-    resampling = sum(bool(re.fullmatch(r"output_blocks\.\d+\.[12]\.in_layers\.0\.weight", name)) for name in unet)
-    return resampling + 1, len(places) // (resampling + 1) - 1
-
-
-def unet_levels(unet: State, channels: int) -> dict[str, Any]:
-    """Multiples of the width, blocks a level, and the factors of reduction with attention."""
-    count, blocks = grid(unet)
-    firsts = [unet[f"input_blocks.{1 + level * (blocks + 1)}.0.in_layers.2.weight"] for level in range(count)]
-    attend = {int(found[1]) for name in unet if (found := re.match(r"input_blocks\.(\d+)\.1\.qkv\.weight", name))}
-    return {
-        "mults": [weight.shape[0] // channels for weight in firsts],
-        "res_blocks": blocks,
-        "attention": sorted({2 ** ((index - 1) // (blocks + 1)) for index in attend}),
-    }
-
-
-def encoder_levels(network: State) -> dict[str, Any]:
-    """Width, multiples of it and blocks a level of an autoencoder's encoder."""
-    channels, mults, blocks = network["encoder.conv_in.weight"].shape[0], [], 0
-    while (weight := network.get(f"encoder.down.{len(mults)}.block.0.conv1.weight")) is not None:
-        mults.append(weight.shape[0] // channels)
-    while f"encoder.down.0.block.{blocks}.conv1.weight" in network:
-        blocks += 1
-    return {"channels": channels, "mults": mults, "blocks": blocks}
-
-
-def unet_place(path: str, blocks: int) -> str:
-    """`input_blocks.4.0.in_layers.0` -> `down_blocks.1.resnets.0.norm1`."""
-    if path in ENDS:
-        return ENDS[path]
-    found = re.fullmatch(r"(input_blocks|output_blocks)\.(\d+)\.(\d)\.(.+)|middle_block\.([012])\.(.+)", path)
-    rest = found and (found[4] or found[6])
-    if not found or rest not in RESIDUAL | ATTENTION:
-        raise InputError(f"the entry {path} has no place in an SDSeg's U-Net; give a checkpoint as the official program saves it")
-    kind, end = ("resnets", RESIDUAL[rest]) if rest in RESIDUAL else ("attentions", ATTENTION[rest])
-    if found[5]:
-        return f"mid_block.{kind}.{int(found[5]) // 2}.{end}"
-    down = found[1] == "input_blocks"
-    level, block = divmod(int(found[2]) - down, blocks + 1)
-    resamples = block == blocks if down else kind == "resnets" and found[3] != "0"
-    side, sampler = ("down_blocks", "downsamplers") if down else ("up_blocks", "upsamplers")
-    return f"{side}.{level}.{sampler}.0.{end}" if resamples else f"{side}.{level}.{kind}.{block}.{end}"
-
-
-def kl_place(path: str, count: int) -> str:
-    """`decoder.up.3.block.0.nin_shortcut` -> `decoder.up_blocks.0.resnets.0.conv_shortcut`; `count` levels in the decoder."""
-    if found := re.fullmatch(r"(\w+)\.(down|up)\.(\d+)\.(block\.(\d+)|downsample|upsample)\.(.+)", path):
-        coder, way, level, piece, block, rest = found.groups()
-        at = f"{coder}.{way}_blocks.{count - 1 - int(level) if way == 'up' else level}"
-        return f"{at}.{piece}rs.0.{rest}" if block is None else f"{at}.resnets.{block}.{RESIDUAL.get(rest, rest)}"
-    if found := re.fullmatch(r"(\w+)\.mid\.(block_1|attn_1|block_2)\.(.+)", path):
-        coder, piece, rest = found.groups()
-        return f"{coder}.mid_block.{MIDDLE[piece]}.{(ATTENTION if piece == 'attn_1' else RESIDUAL).get(rest, rest)}"
-    return path.replace("norm_out", "conv_norm_out")
