@@ -331,7 +331,7 @@ def test_a_checkpoint_is_told_by_its_names_and_its_sizes_are_read_off():
         architecture(load_file(HERE / "small_weights.safetensors") | {"cell_to_embedding.weight": torch.zeros(768, 22)}, path)["heads"]
         == 12
     )
-    with pytest.raises(InputError, match="0 heads"):
+    with pytest.raises(InputError, match="give --heads"):
         architecture(state, path)
     with pytest.raises(InputError, match="part of a GeCA"):
         architecture({k: v for k, v in state.items() if ".net." not in k}, path)

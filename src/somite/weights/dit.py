@@ -5,7 +5,6 @@ first holds each row's difference from the last, the second changes nothing. How
 """
 
 import re
-from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,34 +12,28 @@ import torch
 
 from ..errors import InputError
 from ..nn.conditioning import grid_positions
-from ..recipe import build, parse, path_of
-from .foreign import write_run
-from .importer import Importer, State
-from .unets import fitted
+from .importer import State
+from .transformers import TransformerImporter, divided
 
-ORIGIN = "DiT, Peebles & Xie 2023 (arXiv 2212.09748), facebookresearch/DiT"
-LICENCE = "CC BY-NC 4.0, if these are the files released there; otherwise that of their author"
-RECIPE = "dit/official"
 HEADS = {384: 6, 768: 12, 1024: 16, 1152: 16}  # as published, by width
-MARKS = {"x_embedder.proj.weight", "blocks.0.attn.qkv.weight", "final_layer.linear.weight", "t_embedder.mlp.0.weight"}
 TABLE, LABELS = "y_embedder.embedding_table.weight", "y_embedder.embedding_table.0.weight"
 
 
-class DiTImporter(Importer):
-    kind, system = "dit", "DiT"
+class DiTImporter(TransformerImporter):
+    """Of two-dimensional latents; the sizes come from the checkpoint, all but the heads."""
 
-    def recognises(self, names: Collection[str]) -> bool:
-        return {*names} >= MARKS
+    kind, system, recipe = "dit", "DiT", "dit/official"
+    marks = frozenset({"x_embedder.proj.weight", "blocks.0.attn.qkv.weight", "final_layer.linear.weight", "t_embedder.mlp.0.weight"})
+    origin = (
+        "DiT, Peebles & Xie 2023 (arXiv 2212.09748), facebookresearch/DiT",
+        "CC BY-NC 4.0, if these are the files released there; otherwise that of their author",
+    )
 
-    def convert(self, states: Sequence[State], paths: Sequence[Path], out: Path, heads: int | None) -> Path:
-        (state,), (path,) = states, paths
-        options = architecture(state, path, heads)
-        settings = [f"--method.network.network.{name}={str(value).lower()}" for name, value in options.items()]
-        method = build(config := parse(path_of(RECIPE), settings)).method
-        ours = {f"network.network.{name}": value for name, value in translated(state, path).items()}
-        rest = {name: value for name, value in method.state_dict().items() if not name.startswith("network.")}  # the codec's own
-        method.load_state_dict(fitted(ours | rest, method.state_dict(), path))
-        return write_run(out, config, method, [path], ORIGIN, LICENCE)
+    def architecture(self, state: State, path: Path, heads: int | None) -> dict[str, Any]:
+        return architecture(state, path, heads)
+
+    def translated(self, state: State, path: Path) -> State:
+        return translated(state, path)
 
 
 def architecture(state: State, path: Path, heads: int | None = None) -> dict[str, Any]:
@@ -51,14 +44,11 @@ def architecture(state: State, path: Path, heads: int | None = None) -> dict[str
     mlp = state.get("blocks.0.mlp.fc1.weight")
     if mlp is None or uneven or outputs not in (channels, 2 * channels):
         raise InputError(f"{path} is a part of a DiT checkpoint, or damaged: its sizes fit no DiT; give the whole file")
-    heads = heads or HEADS.get(width, 0)
-    if heads < 1 or width % heads:
-        raise InputError(f"{path}: which heads its width {width} is divided into leaves no trace; give --heads")
     return {
         "target_channels": channels,
         "width": width,
         "depth": len(blocks),
-        "heads": heads,
+        "heads": divided(width, heads or HEADS.get(width, 0), path),
         "patch": patch,
         "mlp_ratio": len(mlp) // width,
         "classes": state[TABLE].shape[0] - 1 if TABLE in state else state[LABELS].shape[1] if LABELS in state else 0,

@@ -5,19 +5,13 @@ they are 64 wide as published.
 """
 
 import re
-from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..recipe import build, parse, path_of
-from .foreign import write_run
-from .importer import Importer, State
-from .unets import fitted
+from .importer import State
+from .transformers import TransformerImporter, divided
 
-ORIGIN = "GeCA, Elbatel et al. 2024 (arXiv 2407.03018), xmed-lab/GeCA"
-LICENCE = "no licence of its own; its program builds on DiT, which is CC BY-NC 4.0"
-RECIPE = "geca/official"
 HEAD = 64  # the width of a head as published
 RENAMED = {
     "cell_to_embedding": "cell_to_embedding",
@@ -30,26 +24,20 @@ RENAMED = {
     "transformer.layers.0.1.fn.net.3": "fc2",
     "final_layer": "final_layer",
 }
-MARKS = {"cell_to_embedding.weight", "transformer.layers.0.0.fn.to_qkv.weight", "final_layer.linear.weight"}
 
 
-class GeCAImporter(Importer):
-    """The sizes come from the checkpoint, all but the heads; the rest is the program's own: position, border, masks and sampling."""
+class GeCAImporter(TransformerImporter):
+    """The sizes come from the checkpoint, all but the heads; the rest is the recipe's: position, border, masks and sampling."""
 
-    kind, system = "geca", "GeCA"
+    kind, system, recipe = "geca", "GeCA", "geca/official"
+    marks = frozenset({"cell_to_embedding.weight", "transformer.layers.0.0.fn.to_qkv.weight", "final_layer.linear.weight"})
+    origin = "GeCA, Elbatel et al. 2024 (arXiv 2407.03018), xmed-lab/GeCA", "no licence of its own; it builds on DiT, which is CC BY-NC 4.0"
 
-    def recognises(self, names: Collection[str]) -> bool:
-        return {*names} >= MARKS
+    def architecture(self, state: State, path: Path, heads: int | None) -> dict[str, Any]:
+        return architecture(state, path, heads)
 
-    def convert(self, states: Sequence[State], paths: Sequence[Path], out: Path, heads: int | None) -> Path:
-        (state,), (path,) = states, paths
-        options = architecture(state, path, heads)
-        config = parse(path_of(RECIPE), [f"--method.network.network.{name}={value}" for name, value in options.items()])
-        method = build(config).method
-        ours = {f"network.network.{name}": value for name, value in translated(state).items()}
-        rest = {name: value for name, value in method.state_dict().items() if not name.startswith("network.")}  # the codec's own
-        method.load_state_dict(fitted(ours | rest, method.state_dict(), path))
-        return write_run(out, config, method, [path], ORIGIN, LICENCE)
+    def translated(self, state: State, path: Path) -> State:
+        return translated(state)
 
 
 def architecture(state: State, path: Path, heads: int | None = None) -> dict[str, Any]:
@@ -62,14 +50,11 @@ def architecture(state: State, path: Path, heads: int | None = None) -> dict[str
     labels, mlp = (state.get(name) for name in ("y_embedder.embedding_table.0.weight", "transformer.layers.0.1.fn.net.0.weight"))
     if mlp is None or channels < 1 or numbers <= 3 * channels:
         raise InputError(f"{path} is a part of a GeCA checkpoint, or damaged: its sizes fit no cell; give the whole file")
-    heads = heads or width // HEAD
-    if heads < 1 or width % heads:
-        raise InputError(f"{path}: {heads} heads do not divide the width {width}; give --heads")
     return {
         "target_channels": channels,
         "hidden": numbers - 3 * channels,
         "width": width,
-        "heads": heads,
+        "heads": divided(width, heads or width // HEAD, path),
         "mlp": mlp.shape[0],
         "classes": 0 if labels is None else labels.shape[1],
     }
