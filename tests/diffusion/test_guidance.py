@@ -14,6 +14,7 @@ from somite.diffusion.schedule import linear
 from somite.errors import InputError
 from somite.networks.geca import GeCA
 from somite.rng import seeded
+from somite.sampling import overrides
 from somite.types import Network, Output
 
 
@@ -129,3 +130,12 @@ def test_a_share_of_labels_is_a_share(drop):
 def test_what_is_forgotten_must_be_there():
     with pytest.raises(InputError, match="guidance forgets labels, but the condition has image"):
         Guided(Told()).encode({"image": torch.zeros(2, 3, 4, 4)})
+
+
+def test_the_scale_is_an_option_of_sampling():
+    guided = {"class_path": "somite.diffusion.guidance.Guided", "init_args": {"guidance": 1.5}}
+    tree = {"method": {"class_path": "somite.diffusion.methods.Diffusion", "init_args": {"network": guided}}}
+    assert overrides(tree, guidance=3.0) == {"--method.network.guidance": "3.0"}
+    bare = {"class_path": "somite.networks.geca.GeCA", "init_args": {}}
+    with pytest.raises(InputError, match="not guided"):
+        overrides({"method": {"class_path": "somite.diffusion.methods.Diffusion", "init_args": {"network": bare}}}, guidance=3.0)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from .. import rng
 from ..errors import InputError
-from ..nn.automaton import ARITHMETIC, Expected, Firing, Stochastic, at_least_one
+from ..nn.automaton import ARITHMETIC, Cellular, Expected, Firing, Stochastic, at_least_one
 from ..nn.cell_inference import evolved
 from ..nn.cell_transformer import CellTransformer
 from ..nn.conditioning import LabelEmbedder, Positions, TimestepEmbedder, embedded, positions
@@ -26,7 +26,7 @@ from ..nn.neighbours import Border, neighbourhood
 from ..types import Cond, Maps, Network, Output, State, Timesteps
 
 
-class GeCA(Network):
+class GeCA(Network, Cellular):
     """`target_channels` of x_t; `hidden` further numbers a cell; `updates` a call, which a sampling may change.
 
     classes: of cond["labels"] (b, classes), 0 or 1 each, any number of them set; all zero is the null condition.
@@ -65,6 +65,8 @@ class GeCA(Network):
     ) -> None:
         super().__init__()
         at_least_one(target_channels=target_channels, hidden=hidden, width=width, heads=heads, mlp=mlp, updates=updates)
+        if arithmetic not in ARITHMETIC:
+            raise InputError(f"--method.network.arithmetic {arithmetic}: cells compute in {' or '.join(ARITHMETIC)}")
         if width % heads:
             raise InputError(f"--method.network.heads {heads}: does not divide the width {width}; take one that does")
         if radius is not None and radius < 1:
