@@ -72,10 +72,19 @@ def parser() -> Parser:
         "checkpoints",
         nargs="+",
         metavar="[KIND] FILE",
-        help="the authors' files, told by their names, or KIND first: mednca (model0.pth model1.pth), ensemdiff, segdiff, medsegdiff",
+        help="the authors' files, told by their names, or KIND first: mednca (model0.pth model1.pth), ensemdiff, segdiff, medsegdiff, sdseg",
     )
     import_.add_argument("--out", type=Path, required=True, help="run folder")
     import_.add_argument("--heads", type=int, help="attention heads, where they are not the published ones (files do not tell)")
+    import_.add_argument(
+        "--raw", action="store_true", help="the weights as trained last, where a checkpoint holds their average too (sdseg)"
+    )
+
+    export = commands.add_parser("export", help="a run of latent diffusion (SDSeg) as folders for diffusers")
+    export.add_argument("run", type=Path)
+    export.add_argument("--out", type=Path, required=True, help="folder, new or empty")
+    export.add_argument("--format", choices=["diffusers"], default="diffusers", help="default: diffusers")
+    export.add_argument("--trust", action="store_true", help="build classes from outside somite that the run names")
 
     pack = commands.add_parser("pack", help="copy the frozen parts that a run needs (an autoencoder, a backbone) into its folder")
     pack.add_argument("run", type=Path)

@@ -20,6 +20,7 @@ from .baselines.plan import plan_recipe
 from .data.sources import NUCLEI, find_inputs
 from .environment import has_bfloat16
 from .errors import InputError
+from .export import export_run
 from .files import read_json, sha256, write_json
 from .pipeline import Run
 from .progress import tracked
@@ -146,8 +147,15 @@ def import_(options: Namespace) -> None:
     kinds = {one.kind for one in importers()}
     first, *rest = options.checkpoints
     kind = first if first in kinds else None
-    out = import_run([Path(path) for path in (options.checkpoints if kind is None else rest)], options.out, kind, options.heads)
+    paths = [Path(path) for path in (options.checkpoints if kind is None else rest)]
+    out = import_run(paths, options.out, kind, options.heads, options.raw)
     print(f"imported into {out}; try: somite predict {out} IMAGE --out DIR")
+
+
+def export(options: Namespace) -> None:
+    print(
+        f"exported into {export_run(pipeline.load(options.run, options.trust, 'cpu'), options.out, options.format)}; its README.md says how to use it"
+    )
 
 
 def pack(options: Namespace) -> None:
@@ -217,6 +225,7 @@ COMMANDS: dict[str, Callable[[Namespace], None]] = {
     "calibrate": calibrate,
     "compare": compare,
     "import": import_,
+    "export": export,
     "pack": pack,
     "plan": plan,
     "analyse": analyse,

@@ -45,7 +45,9 @@ def test_every_cell_changes_one_thing(root, tmp_path):
             "latent channels": {"latent_channels", "weights/source", "encoder_start/weights"},
             "decoder": {"decoder/source"},
         }[cell[0]]
-        assert differing <= expected | {key for key in differing if cell[0] == "prediction" and ("terms" in key or "timesteps" in key)}, cell
+        assert differing <= expected | {key for key in differing if cell[0] == "prediction" and ("terms" in key or "timesteps" in key)}, (
+            cell
+        )
         assert differing
     shared = ("/training/steps", "/training/batch", "/training/seed", "/data/root", "/data/preprocess/size/0")
     for key in shared:
@@ -62,7 +64,13 @@ def test_it_runs_from_nothing_and_goes_on(root, tmp_path):
     told = run_study(STUDY, asked, Pool(1), lambda _: None)
     rows = read_rows(tmp_path / "rows.csv")
     cells = {(row["option"], row["choice"], row["evaluations"]) for row in rows}
-    assert cells == {("base", "one step", "1"), ("base", "one step", "2"), ("steps", "2", "2"), ("decoder", "tiny", "1"), ("decoder", "tiny", "2")}
+    assert cells == {
+        ("base", "one step", "1"),
+        ("base", "one step", "2"),
+        ("steps", "2", "2"),
+        ("decoder", "tiny", "1"),
+        ("decoder", "tiny", "2"),
+    }
     assert "the base is more accurate than decoder tiny" in told
     verdict = (tmp_path / "verdict.md").read_text()
     assert "2 steps are more accurate than one" in verdict

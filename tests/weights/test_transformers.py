@@ -12,8 +12,10 @@ from official_geca import HERE, arrays, masks, replayed
 from regression import write_images
 from somite.checkpoint import tensors
 from somite.errors import InputError
+from somite.networks.dit import DiT
 from somite.weights.dit import DiTImporter
 from somite.weights.geca import GeCAImporter
+from somite.weights.importer import Asked
 
 NETWORKS = {
     "geca": {
@@ -69,7 +71,7 @@ def test_an_imported_geca_samples_as_the_official_program(tmp_path, checkpoint, 
     state = tensors(checkpoint)
     assert GeCAImporter().recognises(state)
     assert not DiTImporter().recognises(state)
-    run = somite.load(GeCAImporter().convert([state], [checkpoint], tmp_path / "run", 4), trust=True)
+    run = somite.load(GeCAImporter().convert([state], [checkpoint], tmp_path / "run", Asked(4)), trust=True)
     known = arrays("sample_cfg15_ghg")
     normal, uniform = [known["z"]], []
     for seeds, fires, noise in zip(known["seed_center_steps"], known["uniform_steps"], known["noise_steps"], strict=True):
@@ -85,7 +87,7 @@ def test_an_imported_geca_samples_as_the_official_program(tmp_path, checkpoint, 
 
 def test_raw_weights_are_had_on_request(tmp_path, checkpoint, monkeypatch):
     monkeypatch.setattr(GeCAImporter, "recipe", recipe(tmp_path, "geca"))
-    out = GeCAImporter().run(tensors(checkpoint), checkpoint, tmp_path / "raw", 4, raw=True)
+    out = GeCAImporter().convert([tensors(checkpoint)], [checkpoint], tmp_path / "raw", Asked(4, raw=True))
     found = load_file(out / "weights.safetensors")["network.network.rule.fc1.bias"]
     averaged = load_file(HERE / "small_weights.safetensors")["transformer.layers.0.1.fn.net.0.bias"]
     torch.testing.assert_close(found, averaged + 1)
@@ -95,21 +97,19 @@ def test_a_checkpoint_without_what_was_asked_for_or_of_other_sizes_is_refused(tm
     monkeypatch.setattr(GeCAImporter, "recipe", recipe(tmp_path, "geca"))
     state = tensors(checkpoint)
     with pytest.raises(InputError, match="no raw weights"):
-        GeCAImporter().run({k: v for k, v in state.items() if "ema" in k}, checkpoint, tmp_path / "run", 4, raw=True)
+        GeCAImporter().convert([{k: v for k, v in state.items() if "ema" in k}], [checkpoint], tmp_path / "run", Asked(4, raw=True))
     with pytest.raises(InputError, match="1 entries are missing"):
-        GeCAImporter().run({k: v for k, v in state.items() if "to_out.0.bias" not in k}, checkpoint, tmp_path / "run", 4)
+        GeCAImporter().convert([{k: v for k, v in state.items() if "to_out.0.bias" not in k}], [checkpoint], tmp_path / "run", Asked(4))
     assert not (tmp_path / "run").exists()
 
 
 def test_an_imported_dit_is_the_same_network(tmp_path, monkeypatch):
-    from somite.networks.dit import DiT
-
     monkeypatch.setattr(DiTImporter, "recipe", recipe(tmp_path, "dit"))
     torch.manual_seed(0)
     network = DiT(width=16, depth=2, heads=2, classes=3).eval()
     for p in network.parameters():
         torch.nn.init.normal_(p, std=0.1)
-    run = somite.load(DiTImporter().convert([network.state_dict()], [HERE / "README.md"], tmp_path / "run", 2), trust=True)
+    run = somite.load(DiTImporter().convert([network.state_dict()], [HERE / "README.md"], tmp_path / "run", Asked(2)), trust=True)
     x, t, labels = torch.randn(2, 4, 8, 8), torch.tensor([3, 900]), {"labels": torch.eye(3)[:2]}
     with torch.no_grad():
         ours = run.method.network.network

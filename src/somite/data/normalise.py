@@ -20,13 +20,24 @@ class Unit(Normalise):
     """Colour photographs: [0, 1] as read. Anything outside is refused, because it was never meant."""
 
     def __call__(self, image: Tensor, case: str) -> Tensor:
-        low, high = float(image.min()), float(image.max())
-        if low < -1e-3 or high > 1 + 1e-3:
-            raise InputError(
-                f"{case}: values run from {low:.4g} to {high:.4g}, but this recipe expects images in [0, 1]; "
-                "set --data.preprocess.normalise somite.data.normalise.Percentile (or Window for CT)"
-            )
-        return image.clamp(0, 1)
+        return in_unit_range(image, case)
+
+
+class Centred(Normalise):
+    """Colour photographs: [0, 1] as read to [-1, 1], as latent diffusion has them. Anything outside is refused too."""
+
+    def __call__(self, image: Tensor, case: str) -> Tensor:
+        return 2 * in_unit_range(image, case) - 1
+
+
+def in_unit_range(image: Tensor, case: str) -> Tensor:
+    low, high = float(image.min()), float(image.max())
+    if low < -1e-3 or high > 1 + 1e-3:
+        raise InputError(
+            f"{case}: values run from {low:.4g} to {high:.4g}, but this recipe expects images in [0, 1]; "
+            "set --data.preprocess.normalise somite.data.normalise.Percentile (or Window for CT)"
+        )
+    return image.clamp(0, 1)
 
 
 class Centred(Normalise):

@@ -182,10 +182,16 @@ class Ablations(Study):
 
         base = of(BASE)
         against = [cell for cell in (*CELLS, TWIN, BASELINE) if cell != BASE]
-        made = [one for cell in against for one in compared(f"the base is more accurate than {cell[0]} {cell[1]}", base, of(cell), "dice", False)]
+        made = [
+            one
+            for cell in against
+            for one in compared(f"the base is more accurate than {cell[0]} {cell[1]}", base, of(cell), "dice", False)
+        ]
         steps = dict.fromkeys(row["choice"] for row in rows if row["option"] == "steps")
         more = [one for n in steps for one in compared(f"{n} steps are more accurate than one", of(("steps", n)), base, "dice", False)]
-        paper = compared("the latent loss helps noise prediction", of(("prediction", "eps")), of(("prediction", "eps, lambda 0")), "dice", False)
+        paper = compared(
+            "the latent loss helps noise prediction", of(("prediction", "eps")), of(("prediction", "eps, lambda 0")), "dice", False
+        )
         return {"One thing changed at a time": adjusted(made), "Claims of the paper": adjusted([*more, *paper])}
 
 
@@ -250,7 +256,10 @@ def recipe(cell: tuple[str, str], asked: Asked, budget: Budget, seed: int) -> Tr
     training |= {"warmup": min(100, budget.steps // 10 + 1)}
     if cell == BASELINE:
         other = bundled("dynunet/demo")
-        other["data"] = {**tree["data"], "preprocess": {**tree["data"]["preprocess"], "normalise": {"class_path": "somite.data.normalise.Unit"}}}
+        other["data"] = {
+            **tree["data"],
+            "preprocess": {**tree["data"]["preprocess"], "normalise": {"class_path": "somite.data.normalise.Unit"}},
+        }
         other["training"] |= training
         return other
     tree["task"]["init_args"] = {"members": budget.members, "tolerance": 2}

@@ -14,7 +14,7 @@ import torch
 from ..errors import InputError
 from ..recipe import build, parse, path_of
 from .foreign import write_run
-from .importer import Importer, State
+from .importer import Asked, Importer, State
 from .unets import fitted
 
 RAW, AVERAGE = "model.", "ema."
@@ -23,6 +23,7 @@ RAW, AVERAGE = "model.", "ema."
 class TransformerImporter(Importer):
     """marks: names that every checkpoint of this program has. recipe: the program's own way to sample. origin: the program, and its licence."""
 
+    averaged = True
     marks: ClassVar[frozenset[str]]
     recipe: ClassVar[str]
     origin: ClassVar[tuple[str, str]]
@@ -30,15 +31,14 @@ class TransformerImporter(Importer):
     def recognises(self, names: Collection[str]) -> bool:
         return {*chosen(dict.fromkeys(names, torch.empty(0)), raw=False)} >= self.marks
 
-    def convert(self, states: Sequence[State], paths: Sequence[Path], out: Path, heads: int | None) -> Path:
-        return self.run(states[0], paths[0], out, heads)
-
-    def run(self, state: State, path: Path, out: Path, heads: int | None = None, raw: bool = False) -> Path:
-        """A run folder at `out`. raw: the weights as trained last, not their average, where the checkpoint has both."""
-        state = chosen(state, raw)
+    def convert(self, states: Sequence[State], paths: Sequence[Path], out: Path, asked: Asked) -> Path:
+        """Raw weights are those of a checkpoint that has both; where it has one of them, that is taken."""
+        (path,) = paths
+        state = chosen(states[0], asked.raw)
         if not {*state} >= self.marks:
-            raise InputError(f"{path} has no {'raw' if raw else 'averaged'} weights of {self.system}; give the file that its program saved")
-        options = self.architecture(state, path, heads)
+            kind = "raw" if asked.raw else "averaged"
+            raise InputError(f"{path} has no {kind} weights of {self.system}; give the file that its program saved")
+        options = self.architecture(state, path, asked.heads)
         settings = [f"--method.network.network.{name}={str(value).lower()}" for name, value in options.items()]
         config = parse(path_of(self.recipe), settings)
         with torch.random.fork_rng():
