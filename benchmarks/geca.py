@@ -194,7 +194,7 @@ def table(values: dict, rounds: int, threads: int, load: float) -> str:
             lines.append(f"| {size} x {size} | {name} | {row['ms an update']:.1f} | {row['speed-up']:.2f} | {apart} |")
     lines += [
         "",
-        "`Expected` lets every cell act by its share, so nothing can be left out but what is the same for all updates; it answers in one pass what masks answer on average.",
+        "`Expected` lets every cell act by its share, so nothing can be left out but what is the same for all updates; it answers in one pass about what masks answer on average.",
         *(
             []
             if has_bfloat16()
