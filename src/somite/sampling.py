@@ -70,6 +70,7 @@ OPTIONS = {
     "readout": Option("method.readout", lambda name, _: class_path(READOUTS[name]), "this run's method reads no answer; leave it out"),
     "firing": Option("firing", lambda name, _: class_path(FIRINGS[name]), f"--firing {CELLS}"),
     "arithmetic": Option("arithmetic", plain, f"--precision {CELLS}"),
+    "guidance": Option("guidance", plain, "this run's network is not guided; leave the guidance out"),
     "fusion": Option("task.fusion", plain, "this run's task fuses nothing; leave --fusion out"),
     "temperature": Option("task.fusion", tempered, "this run's task has no probabilities to scale; leave --calibrated out"),
     "tolerance": Option("task.tolerance", plain, "this run's task has no tolerance; leave --tolerance out"),
