@@ -32,7 +32,7 @@ def parser() -> Parser:
     made = Parser(prog="somite", description=DESCRIPTION, epilog=FOOTER)
     made.add_argument("--version", action="store_true", help="print the version")
     # What opening a run asks for, where a command does not offer it:
-    made.set_defaults(folds=[], members=None, steps=None, benefit=None, readout=None, calibrated=False, tolerance=None)
+    made.set_defaults(folds=[], members=None, steps=None, sampler=None, benefit=None, readout=None, calibrated=False, tolerance=None)
     commands = made.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
 
     demo = commands.add_parser("demo", help="train, predict, evaluate and report on the bundled real images (minutes)")
@@ -194,6 +194,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--members": {"type": int, "help": "ensemble size (default: the recipe's)"},
     "--steps": {"type": int, "help": "reverse steps (default: the recipe's)"},
     "--benefit": {"type": Path, "metavar": "CSV", "help": "place the steps by the benefit.csv of `analyse timesteps`"},
+    "--sampler": {"choices": ["ddim", "ancestral", "dpm-solver++"], "help": "another way through the same steps (default: the recipe's)"},
     "--readout": {"choices": ["sample", "cal", "fused"], "help": "which answer of MedSegDiff counts"},
     "--seed": {"type": int, "default": 0, "help": "results are a function of (seed, case); default 0"},
     "--firing": {"choices": ["stochastic", "expected"], "help": "cellular automata: random cells, or their mean field"},
@@ -203,7 +204,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--trust": {"action": "store_true", "help": "build classes from outside somite that the run names"},
 }
 RUN = ("run", "--seed", "--firing", "--precision", "--device", "--trust")  # whatever the network is asked
-SAMPLING = ("--members", "--steps", "--benefit", "--readout")  # how a case is segmented
+SAMPLING = ("--members", "--steps", "--sampler", "--benefit", "--readout")  # how a case is segmented
 
 
 def offer(command: argparse.ArgumentParser, *names: str) -> None:

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 import somite
 from somite.data.phantoms import write_phantoms
+from somite.errors import InputError
 from somite.nn.kl import kl_autoencoder
 from somite.rng import seeded
 from somite.store import digest_of
@@ -108,3 +109,18 @@ def test_a_volume_goes_slice_by_slice(run):
     result = run.predict(volume, members=1)
     assert result.mask.shape == (10, 9, 4)
     assert not np.array_equal(result.probability[0, ..., 0], result.probability[0, ..., 1])
+
+
+def test_other_samplers_of_as_many_steps(run):
+    image = np.random.default_rng(0).random((3, 21, 26), dtype=np.float32)
+    first = run.predict(image).probability
+    for name in ("ddim", "dpm-solver++"):  # in one step all give the prediction at T-1
+        other = run.at(sampler=name)
+        assert other.method.steps == 1
+        np.testing.assert_allclose(other.predict(image).probability, first, atol=1e-5)
+    three = run.at(steps=3, sampler="dpm-solver++")
+    assert type(three.method.sampler).__name__ == "Diffusers" and three.method.steps == 3
+    assert three.at(sampler="ddim").method.steps == 3
+    assert not np.allclose(three.predict(image).probability, first)
+    with pytest.raises(InputError, match="no short name 'euler'"):
+        run.at(sampler="euler")
