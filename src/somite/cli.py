@@ -32,7 +32,19 @@ def parser() -> Parser:
     made = Parser(prog="somite", description=DESCRIPTION, epilog=FOOTER)
     made.add_argument("--version", action="store_true", help="print the version")
     # What opening a run asks for, where a command does not offer it:
-    made.set_defaults(folds=[], members=None, steps=None, sampler=None, benefit=None, readout=None, calibrated=False, tolerance=None)
+    made.set_defaults(
+        folds=[],
+        members=None,
+        steps=None,
+        sampler=None,
+        benefit=None,
+        readout=None,
+        calibrated=False,
+        tolerance=None,
+        precision="32",
+        updates=None,
+        guidance=None,
+    )
     commands = made.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
 
     demo = commands.add_parser("demo", help="train, predict, evaluate and report on the bundled real images (minutes)")
@@ -58,6 +70,17 @@ def parser() -> Parser:
     predict.add_argument("--channel-files", type=int, default=1, metavar="N", help="files of one image: x_0000, x_0001 ... (nnU-Net)")
     predict.add_argument("--save", help="of mask,probability,spread,members (default: the first three)")
     predict.add_argument("--overwrite", action="store_true", help="make outputs again that are there already")
+
+    sample = commands.add_parser("sample", help="images from a run of synthesis, a sheet of them, and a table of what was asked for")
+    offer(sample, "run", "--seed", "--steps", "--sampler", "--firing", "--device", "--trust")
+    sample.add_argument(
+        "-n", dest="count", metavar="N", type=int, default=16, help="images (default: 16); image i is a function of (seed, i)"
+    )
+    sample.add_argument("--first", type=int, default=0, help="number of the first image, to draw a part of many (default: 0)")
+    sample.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="in pixels (default: as trained)")
+    sample.add_argument("--updates", type=int, help="of cells, a step (default: the recipe's)")
+    sample.add_argument("--guidance", type=float, help="how strongly labels count; 1 is none (default: the recipe's)")
+    sample.add_argument("--out", type=Path, required=True, help="folder for the images; the same line again goes on")
 
     calibrate = commands.add_parser("calibrate", help="fit a temperature on the validation cases, for --calibrated")
     offer(calibrate, *RUN, *SAMPLING)

@@ -22,6 +22,7 @@ from .environment import has_bfloat16
 from .errors import InputError
 from .export import export_run
 from .files import read_json, sha256, write_json
+from .generation import generate
 from .pipeline import Run
 from .progress import tracked
 from .report.card import write_card
@@ -101,6 +102,12 @@ def predict(options: Namespace) -> None:
         told = list(dict.fromkeys(bad))
         more = f"; and {len(told) - MANY} more" if len(told) > MANY else ""
         raise InputError(f"{len(bad)} of {len(cases)} inputs could not be answered, all others are done: {'; '.join(told[:MANY])}{more}")
+
+
+def sample(options: Namespace) -> None:
+    size = None if options.size is None else (options.size[0], options.size[1])
+    paths = generate(open_run(options), options.out, options.count, size=size, first=options.first, progress=tracked)
+    print(f"{len(paths)} images in {options.out}; all of them: {options.out / 'sheet.png'}")
 
 
 def chosen(save: str | None, task: Task) -> list[str]:
@@ -222,6 +229,7 @@ COMMANDS: dict[str, Callable[[Namespace], None]] = {
     "train": train_,
     "evaluate": evaluate,
     "predict": predict,
+    "sample": sample,
     "calibrate": calibrate,
     "compare": compare,
     "import": import_,
@@ -234,12 +242,15 @@ COMMANDS: dict[str, Callable[[Namespace], None]] = {
 }
 
 
+SHORT = ("sampler", "steps", "readout", "firing", "tolerance", "updates", "guidance")  # options of sampling by the command line's names
+
+
 def open_run(options: Namespace) -> Run:
     """The run or folds that a command names, sampled as its options say."""
     if options.folds and options.calibrated:
         raise InputError("--calibrated applies the temperature of one run, which no ensemble of folds has; leave it or --with out")
     opened = fold_ensemble([options.run, *options.folds], options.trust, options.device)
-    asked = {name: getattr(options, name) for name in ("sampler", "steps", "readout", "firing", "tolerance") if getattr(options, name) is not None}
+    asked = {name: getattr(options, name) for name in SHORT if getattr(options, name) is not None}
     if options.precision == "bf16":
         asked["arithmetic"] = arithmetic(next(opened.method.parameters()).device)
     opened = opened.at(options.members, options.seed, **asked)

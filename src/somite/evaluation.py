@@ -153,9 +153,9 @@ def table(summary: dict[str, Any]) -> str:
     """The main numbers as text."""
     cases = next(iter(summary["metrics"].values()))["cases"]
     lines = [
-        f"{summary['split']}: {cases} rows of {summary['kind']}, {summary['members']} members, {summary['steps']} reverse step(s); mean [95 % interval]"
+        f"{summary['split']}: {cases} rows of {summary.get('kind', 'cases')}, {summary['members']} members, {summary['steps']} reverse step(s); mean [95 % interval]"
     ]
-    pooled = {f"pooled {name}": found for name, found in summary.get("pooled", {}).items()}
+    pooled = {f"{kind} {name}": found for kind in ("pooled", "sets") for name, found in summary.get(kind, {}).items()}
     lines += [line(name, found) for name, found in {**summary["metrics"], **pooled}.items()]
     return "\n".join(lines)
 

@@ -64,7 +64,10 @@ def class_path(kind: type) -> str:
 SAMPLERS = {
     "ddim": {"class_path": "somite.diffusion.samplers.DDIM", "init_args": {}},
     "ancestral": {"class_path": "somite.diffusion.samplers.Ancestral", "init_args": {}},
-    "dpm-solver++": {"class_path": "somite.diffusion.diffusers_sampler.Diffusers", "init_args": {"scheduler": "DPMSolverMultistepScheduler"}},
+    "dpm-solver++": {
+        "class_path": "somite.diffusion.diffusers_sampler.Diffusers",
+        "init_args": {"scheduler": "DPMSolverMultistepScheduler"},
+    },
 }
 
 
@@ -79,7 +82,9 @@ def walked(name: str, tree: Tree) -> Tree:
 
 CELLS = "is for cellular automata, and this run's network has no cells; leave it out"
 OPTIONS = {
-    "sampler": Option("method.sampler", walked, "a feed-forward method has no sampler; leave --sampler out"),  # first: it brings its own steps
+    "sampler": Option(
+        "method.sampler", walked, "a feed-forward method has no sampler; leave --sampler out"
+    ),  # first: it brings its own steps
     "steps": Option("method.sampler.steps", plain, "a feed-forward method takes exactly one step; leave --steps out"),
     "placed": Option(
         "method.sampler.placed", plain, "this run's sampler places its timesteps itself; use DDIM or Ancestral, or leave --benefit out"
@@ -87,7 +92,8 @@ OPTIONS = {
     "readout": Option("method.readout", lambda name, _: class_path(READOUTS[name]), "this run's method reads no answer; leave it out"),
     "firing": Option("firing", lambda name, _: class_path(FIRINGS[name]), f"--firing {CELLS}"),
     "arithmetic": Option("arithmetic", plain, f"--precision {CELLS}"),
-    "guidance": Option("guidance", plain, "this run's network is not guided; leave the guidance out"),
+    "updates": Option("updates", plain, f"--updates {CELLS}"),
+    "guidance": Option("guidance", plain, "this run's network is not guided; leave --guidance out"),
     "fusion": Option("task.fusion", plain, "this run's task fuses nothing; leave --fusion out"),
     "temperature": Option("task.fusion", tempered, "this run's task has no probabilities to scale; leave --calibrated out"),
     "tolerance": Option("task.tolerance", plain, "this run's task has no tolerance; leave --tolerance out"),

@@ -41,7 +41,10 @@ def test_its_interval_holds_the_value_and_covers(sets):
 def test_manifolds_are_their_definitions(sets):
     real, made, k = *sets, 3
     distance = lambda a, b: np.sqrt(((a - b) ** 2).sum())  # noqa: E731
-    radius = {"real": [sorted(distance(x, y) for y in real)[k] for x in real], "made": [sorted(distance(x, y) for y in made)[k] for x in made]}
+    radius = {
+        "real": [sorted(distance(x, y) for y in real)[k] for x in real],
+        "made": [sorted(distance(x, y) for y in made)[k] for x in made],
+    }
     inside = np.array([[distance(x, y) <= r for y in made] for x, r in zip(real, radius["real"], strict=True)])
     back = np.array([[distance(x, y) <= r for y, r in zip(made, radius["made"], strict=True)] for x in real])
     found = manifold(real, made, k)
@@ -72,5 +75,5 @@ def test_copies_are_told():
 
 @pytest.mark.parametrize(("one", "other"), [((3, 2), (4, 3)), ((1, 2), (5, 2)), ((3,), (3,))])
 def test_what_is_no_pair_of_sets(one, other):
-    with pytest.raises(ValueError, match="features|at least"):
+    with pytest.raises(ValueError, match=r"features|at least"):
         kid(np.zeros(one), np.zeros(other))
