@@ -74,6 +74,7 @@ def test_it_runs_from_nothing_and_goes_on(root, tmp_path):
     assert "the base is more accurate than decoder tiny" in told
     verdict = (tmp_path / "verdict.md").read_text()
     assert "2 steps are more accurate than one" in verdict
+    assert (tmp_path / "figure.png").stat().st_size > 5000
     assert sorted(path.name for path in tmp_path.glob("autoencoder-*")) == ["autoencoder-4", "autoencoder-4.yaml"]
     said = []
     run_study(STUDY, asked, Pool(1), said.append)

@@ -24,13 +24,15 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from matplotlib.figure import Figure
 
 from ..errors import InputError
 from ..files import write_text
 from ..recipe import parse, path_of
 from ..study.jobs import RAW, ROWS, Answer, Job
 from ..study.study import Asked, Study, Tables
-from ..study.verdict import Claim, adjusted, compared, picked
+from ..study.verdict import Claim, adjusted, compared, mean, picked
+from ..style import COLOURS, styled
 from ..trainer.run import train
 
 Tree = dict[str, Any]
@@ -193,6 +195,34 @@ class Ablations(Study):
             "the latent loss helps noise prediction", of(("prediction", "eps")), of(("prediction", "eps, lambda 0")), "dice", False
         )
         return {"One thing changed at a time": adjusted(made), "Claims of the paper": adjusted([*more, *paper])}
+
+    @styled
+    def figure(self, tables: Tables) -> Figure:
+        """Dice of every cell, one member each; and of the base against its reverse steps."""
+        rows = tables[ROWS]
+        cells = [cell for cell in dict.fromkeys((row["option"], row["choice"]) for row in rows) if cell[0] != "steps"]
+        curve = [(1, BASE), *((int(row["choice"]), ("steps", row["choice"])) for row in rows if row["option"] == "steps")]
+        made = Figure(figsize=(9, 1.6 + 0.3 * len(cells)), layout="constrained")
+        left, right = made.subplots(1, 2)
+        found = [mean(picked(rows, 1, RAW, option=option, choice=choice), "dice") for option, choice in cells]
+        spans = [[one.mean - one.low for one in found], [one.high - one.mean for one in found]]
+        left.errorbar([one.mean for one in found], range(len(cells)), xerr=spans, linestyle="", marker="o", color=COLOURS[0])
+        left.set_yticks(range(len(cells)), [f"{option}: {choice}" for option, choice in cells])
+        left.invert_yaxis()
+        left.set_xlabel("Dice")
+        points = sorted(dict(curve).items())
+        steps = [(count, mean(here, "dice")) for count, cell in points if (here := picked(rows, 1, RAW, option=cell[0], choice=cell[1]))]
+        right.errorbar(
+            [count for count, _ in steps],
+            [one.mean for _, one in steps],
+            yerr=[[one.mean - one.low for _, one in steps], [one.high - one.mean for _, one in steps]],
+            marker="o",
+            color=COLOURS[0],
+        )
+        right.set(xscale="log", xlabel="reverse steps of the same weights", ylabel="Dice")
+        right.set_xticks([count for count, _ in steps], [str(count) for count, _ in steps])
+        right.minorticks_off()
+        return made
 
 
 STUDY = Ablations()
