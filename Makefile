@@ -31,6 +31,7 @@ docs: $(READY)
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/automaton.py
 	$(BIN)/python benchmarks/sampling.py
+	$(BIN)/python benchmarks/sdseg.py
 
 clean:
 	rm -rf .venv .venv-highest site

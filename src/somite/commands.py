@@ -230,7 +230,8 @@ def open_run(options: Namespace) -> Run:
     if options.folds and options.calibrated:
         raise InputError("--calibrated applies the temperature of one run, which no ensemble of folds has; leave it or --with out")
     opened = fold_ensemble([options.run, *options.folds], options.trust, options.device)
-    asked = {name: getattr(options, name) for name in ("steps", "readout", "firing", "tolerance") if getattr(options, name) is not None}
+    short = ("steps", "readout", "firing", "convolutions", "tolerance")
+    asked = {name: getattr(options, name) for name in short if getattr(options, name) is not None}
     if options.precision == "bf16":
         asked["arithmetic"] = arithmetic(next(opened.method.parameters()).device)
     opened = opened.at(options.members, options.seed, **asked)
