@@ -238,6 +238,18 @@ def test_where_the_data_lie_is_never_taken_for_a_class(copy):
     assert somite.load(copy, device="cpu").recipe.data.root == "pairs.csv"
 
 
+def test_convolutions_are_of_the_codec_and_of_the_network_if_it_has_them(run):
+    latent = {"class_path": "somite.diffusion.latent.Autoencoder", "init_args": {"convolutions": "winograd"}}
+    vision = {"class_path": "somite.networks.sdseg.SDSeg", "init_args": {"convolutions": "winograd"}}
+    tree = yaml.safe_load(run.source)
+    with pytest.raises(InputError, match="--convolutions is for"):
+        overrides(tree, convolutions="direct")
+    tree["method"]["init_args"]["codec"] = latent
+    assert overrides(tree, convolutions="direct") == {"--method.codec.convolutions": "direct"}
+    tree["method"]["init_args"]["network"] = vision
+    assert overrides(tree, convolutions="direct") == {"--method.codec.convolutions": "direct", "--method.network.convolutions": "direct"}
+
+
 def test_automata_only_options_are_refused_for_other_networks(run):
     tree = yaml.safe_load(run.source)
     assert overrides(tree, arithmetic="bfloat16") == {"--method.network.arithmetic": "bfloat16"}

@@ -222,11 +222,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--seed": {"type": int, "default": 0, "help": "results are a function of (seed, case); default 0"},
     "--firing": {"choices": ["stochastic", "expected"], "help": "cellular automata: random cells, or their mean field"},
     "--precision": {"choices": ["32", "bf16"], "default": "32", "help": "arithmetic of cellular automata"},
+    "--convolutions": {"choices": ["winograd", "direct"], "help": "SDSeg on a CPU: fast (default), or torch's own"},
     "--calibrated": {"action": "store_true", "help": "apply the temperature that `somite calibrate` fitted"},
     "--device": {"help": "cpu, cuda, cuda:1 ... (default: the GPU where there is one)"},
     "--trust": {"action": "store_true", "help": "build classes from outside somite that the run names"},
 }
-RUN = ("run", "--seed", "--firing", "--precision", "--device", "--trust")  # whatever the network is asked
+RUN = ("run", "--seed", "--firing", "--precision", "--convolutions", "--device", "--trust")  # whatever the network is asked
 SAMPLING = ("--members", "--steps", "--sampler", "--benefit", "--readout")  # how a case is segmented
 
 

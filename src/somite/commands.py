@@ -242,7 +242,16 @@ COMMANDS: dict[str, Callable[[Namespace], None]] = {
 }
 
 
-SHORT = ("sampler", "steps", "readout", "firing", "tolerance", "updates", "guidance")  # options of sampling by the command line's names
+SHORT = (
+    "sampler",
+    "steps",
+    "readout",
+    "firing",
+    "convolutions",
+    "tolerance",
+    "updates",
+    "guidance",
+)  # options of sampling by the command line's names
 
 
 def open_run(options: Namespace) -> Run:

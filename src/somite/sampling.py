@@ -38,11 +38,14 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Option:
-    """`place`: of the argument in the recipe, or its own name where that is a network's; `lacking`: what to say where there is none."""
+    """`place`: of the argument in the recipe, or its own name where that is a network's; `lacking`: what to say where there is none.
+    `also`: where else it is to be set if there is such an argument.
+    """
 
     place: str
     value: Callable[[Any, Tree], Any]
     lacking: str
+    also: tuple[str, ...] = ()
 
 
 def plain(value: Any, tree: Tree) -> Any:  # noqa: ANN401 - whatever the option takes
@@ -94,6 +97,12 @@ OPTIONS = {
     "arithmetic": Option("arithmetic", plain, f"--precision {CELLS}"),
     "updates": Option("updates", plain, f"--updates {CELLS}"),
     "guidance": Option("guidance", plain, "this run's network is not guided; leave --guidance out"),
+    "convolutions": Option(
+        "method.codec.convolutions",
+        plain,
+        "--convolutions is for methods in the latents of an autoencoder, and this run's is none; leave it out",
+        also=("convolutions",),
+    ),
     "fusion": Option("task.fusion", plain, "this run's task fuses nothing; leave --fusion out"),
     "temperature": Option("task.fusion", tempered, "this run's task has no probabilities to scale; leave --calibrated out"),
     "tolerance": Option("task.tolerance", plain, "this run's task has no tolerance; leave --tolerance out"),
@@ -116,7 +125,8 @@ def overrides(tree: Tree, **options: Any) -> dict[str, str]:  # noqa: ANN401
                 continue
             raise InputError(option.lacking)
         given = option.value(value, tree)
-        found[f"--{place}"] = given if isinstance(given, str) else json.dumps(given)
+        for one in (place, *[further for name in option.also if (further := place_of(tree, name))]):
+            found[f"--{one}"] = given if isinstance(given, str) else json.dumps(given)
     return found
 
 

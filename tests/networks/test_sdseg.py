@@ -12,6 +12,7 @@ from somite import rng
 from somite.diffusion.samplers import DDIM
 from somite.errors import InputError
 from somite.networks.sdseg import SDSeg
+from somite.nn import winograd
 from somite.nn.frozen import Start
 from somite.nn.kl import kl_autoencoder
 from somite.trainer.callbacks import Averaged
@@ -232,3 +233,27 @@ class TestSDSeg(NetworkContract):
 class TestCrossAttention(TestSDSeg):
     def make(self, dims):
         return SDSeg(**SMALL, fusion="cross-attention")
+
+
+@pytest.mark.skipif(not winograd.available(), reason="this torch or processor has no NNPACK")
+def test_winograds_way_is_for_answers_alone(monkeypatch):
+    """With every 3x3 convolution done by it, the published outputs are still met; "direct", training and encoding masks know none of it."""
+    count = []
+    monkeypatch.setattr(winograd, "CHANNELS", 1)
+    monkeypatch.setattr(winograd, "SIZE", 1)
+    monkeypatch.setattr("somite.nn.inference.winograd", lambda *args: count.append(1) or winograd.winograd(*args))
+    case, ours = cases(), method()
+    image, z = {"image": case["image"]}, case["z0"]
+    with torch.no_grad():
+        close(ours.network.encode(image)["features"], case["cond"])
+        vision = len(count)
+        close(ours.codec.decode(z, (1, 1, 64, 64)), ((case["dec_of_z0"] + 1) / 2).clamp(0, 1).mean(1, keepdim=True))
+        both = len(count)
+        ours.codec.encode(case["mask"][None, None])
+        ours.network(case["init_noise"], torch.tensor([999]), {"features": case["cond"]})
+        ours.network.convolutions = ours.codec.convolutions = "direct"
+        ours.network.encode(image)
+        ours.codec.decode(z, (1, 1, 64, 64))
+    ours.network.convolutions = ours.codec.convolutions = "winograd"
+    ours.network.encode(image)  # gradients are asked for
+    assert 0 < vision < both == len(count)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from .. import rng
 from ..errors import InputError
 from ..nn.frozen import Frozen, Part
+from ..nn.inference import Convolutions, inference
 from ..nn.kl import MULTS, kl_autoencoder, load_autoencoder, reduction
 from ..nn.padding import cropped, extended
 from ..nn.stacked import apart, together
@@ -36,6 +37,9 @@ class Autoencoder(Codec):
 
     decoder: a run of `autoencoder/tiny`, which decodes in place of the autoencoder's own: fifteen times faster at published size.
 
+    convolutions: of decoding on a CPU. "winograd" computes the large ones with fewer multiplications (nn/winograd.py: within 1e-4 of
+    the largest value); "direct" as torch does by itself. Encoding, which makes what training learns, is direct.
+
     The autoencoder is frozen: its weights take no gradient, and it has no dropout.
     """
 
@@ -54,6 +58,7 @@ class Autoencoder(Codec):
         autoencoder_blocks: int = 2,
         latent_channels: int = 4,
         image_channels: int = 3,
+        convolutions: Convolutions = "winograd",
     ) -> None:
         super().__init__()
         if scale is not None and scale <= 0:
@@ -66,6 +71,7 @@ class Autoencoder(Codec):
         self.random = weights is None
         self.decoder = None if decoder is None else Frozen(decoder_of(decoder.source, self.kl))
         self.picture, self.posterior = picture or Grey(), posterior
+        self.convolutions: Convolutions = convolutions
         sizes = self.kl.config
         count, left = divmod(self.picture.channels, sizes.in_channels)
         if left or not count:
@@ -131,6 +137,7 @@ class Autoencoder(Codec):
 
     def decode(self, z: Tensor, shape: Shape) -> Tensor:
         latents = apart(z / self.scale, self.kl.config.latent_channels)
-        decoded = self.kl.decode(latents).sample if self.decoder is None else self.decoder(latents)
+        with inference(self.convolutions):
+            decoded = self.kl.decode(latents).sample if self.decoder is None else self.decoder(latents)
         pictures = together(decoded.float(), len(z))
         return self.picture.decode(cropped(pictures, shape[2:]), shape)
