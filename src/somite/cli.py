@@ -44,6 +44,7 @@ def parser() -> Parser:
         precision="32",
         updates=None,
         guidance=None,
+        convolutions=None,
     )
     commands = made.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
 
