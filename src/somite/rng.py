@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -60,6 +61,27 @@ def generators(device: torch.device) -> list[Generator] | None:
     """The rows' generators, for libraries that take them (diffusers does); None outside of `seeded`."""
     rows = _rows.get()
     return None if rows is None else rows.on(device)
+
+
+def mark(device: torch.device) -> list[Tensor]:
+    """Where the streams of random numbers are now, for `rewind`."""
+    rows = generators(device)
+    return [everyones(device).get_rng_state()] if rows is None else [g.get_state() for g in rows]
+
+
+def rewind(marked: list[Tensor], device: torch.device) -> None:
+    """What was drawn since `mark` is drawn again."""
+    rows = generators(device)
+    if rows is None:
+        everyones(device).set_rng_state(marked[0])
+    else:
+        for generator, state in zip(rows, marked, strict=True):
+            generator.set_state(state)
+
+
+def everyones(device: torch.device) -> Any:  # noqa: ANN401 - a module
+    """What holds torch's global generator of a device."""
+    return torch if device.type == "cpu" else torch.get_device_module(device)
 
 
 def normal(shape: Shape, device: torch.device) -> Tensor:

@@ -64,8 +64,30 @@ def class_path(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
+SAMPLERS = {
+    "ddim": {"class_path": "somite.diffusion.samplers.DDIM", "init_args": {}},
+    "ancestral": {"class_path": "somite.diffusion.samplers.Ancestral", "init_args": {}},
+    "dpm-solver++": {
+        "class_path": "somite.diffusion.diffusers_sampler.Diffusers",
+        "init_args": {"scheduler": "DPMSolverMultistepScheduler"},
+    },
+}
+
+
+def walked(name: str, tree: Tree) -> Tree:
+    """Another sampler, of as many steps."""
+    if name not in SAMPLERS:
+        raise InputError(f"there is no short name {name!r} for a sampler; those that there are: {', '.join(SAMPLERS)}")
+    _, method = innermost(tree)
+    steps = arguments(arguments(method)["sampler"])["steps"]
+    return {**SAMPLERS[name], "init_args": {**SAMPLERS[name]["init_args"], "steps": steps}}
+
+
 CELLS = "is for cellular automata, and this run's network has no cells; leave it out"
 OPTIONS = {
+    "sampler": Option(
+        "method.sampler", walked, "a feed-forward method has no sampler; leave --sampler out"
+    ),  # first: it brings its own steps
     "steps": Option("method.sampler.steps", plain, "a feed-forward method takes exactly one step; leave --steps out"),
     "placed": Option(
         "method.sampler.placed", plain, "this run's sampler places its timesteps itself; use DDIM or Ancestral, or leave --benefit out"
@@ -79,6 +101,8 @@ OPTIONS = {
         "--convolutions is for methods in the latents of an autoencoder, and this run's is none; leave it out",
         also=("convolutions",),
     ),
+    "updates": Option("updates", plain, f"--updates {CELLS}"),
+    "guidance": Option("guidance", plain, "this run's network is not guided; leave --guidance out"),
     "fusion": Option("task.fusion", plain, "this run's task fuses nothing; leave --fusion out"),
     "temperature": Option("task.fusion", tempered, "this run's task has no probabilities to scale; leave --calibrated out"),
     "tolerance": Option("task.tolerance", plain, "this run's task has no tolerance; leave --tolerance out"),
@@ -88,10 +112,13 @@ OPTIONS = {
 def overrides(tree: Tree, **options: Any) -> dict[str, str]:  # noqa: ANN401
     """Short options as overrides of the recipe `tree`: {"--method.sampler.steps": "5"}. Raises InputError where it has no such argument."""
     found = {}
-    for name, value in options.items():
-        if name not in OPTIONS:
-            raise InputError(f"sampling has no option {name!r}; those that there are: members, seed, {', '.join(OPTIONS)}")
-        option = OPTIONS[name]
+    unknown = next((name for name in options if name not in OPTIONS), None)
+    if unknown:
+        raise InputError(f"sampling has no option {unknown!r}; those that there are: members, seed, {', '.join(OPTIONS)}")
+    for name, option in OPTIONS.items():
+        if name not in options:
+            continue
+        value = options[name]
         place = place_of(tree, option.place)
         if place is None:
             if name == "steps" and value == 1:
@@ -107,9 +134,7 @@ def place_of(tree: Tree, place: str) -> str | None:
     """Where the recipe has this argument, as an override names it. Of a method around another, the inner one is meant; a bare name is
     looked for in the network and what it wraps.
     """
-    path, method = "method", tree["method"]
-    while "method" in arguments(method):
-        path, method = f"{path}.method", arguments(method)["method"]
+    path, method = innermost(tree)
     if "." in place:
         root, _, rest = place.partition(".")
         at: Any = method if root == "method" else tree[root]
@@ -124,6 +149,14 @@ def place_of(tree: Tree, place: str) -> str | None:
             return f"{path}.{place}"
         path, network = f"{path}.network", arguments(network).get("network")
     return None
+
+
+def innermost(tree: Tree) -> tuple[str, Tree]:
+    """The method that samples, within those around it, and its path."""
+    path, method = "method", tree["method"]
+    while "method" in arguments(method):
+        path, method = f"{path}.method", arguments(method)["method"]
+    return path, method
 
 
 def arguments(tree: Any) -> Tree:  # noqa: ANN401 - a part of a recipe

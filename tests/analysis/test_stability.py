@@ -10,8 +10,9 @@ from torchmetrics.functional.image import peak_signal_noise_ratio, structural_si
 
 import somite
 from runs import TINY, tiny
-from somite.analysis.stability import alexnet, analyse_stability, concluded, of_seeds, row, table
+from somite.analysis.stability import analyse_stability, concluded, of_seeds, row, table
 from somite.analysis.stability_case import Comparison, images, of_case, over_seeds
+from somite.checkpoint import tensors
 from somite.cli import main
 from somite.data.phantoms import write_phantoms
 from somite.errors import InputError
@@ -213,7 +214,7 @@ def test_the_command_prints_means_and_measures_lpips(run, undrawn, tmp_path, cap
     assert main([*line, "--out", str(tmp_path)]) == 0
     found = json.loads((tmp_path / "summary.json").read_text())["metrics"]["lpips"]
     assert found["mean"] > 0 and found["cases"] == 2
-    one, other = (alexnet(tmp_path / f"alexnet.{kind}") for kind in ("safetensors", "pth"))
+    one, other = (tensors(tmp_path / f"alexnet.{kind}") for kind in ("safetensors", "pth"))
     assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
     printed = capsys.readouterr().out
     assert "test: 2 cases, seeds 0 to 1, 1 member and 1 reverse step each" in printed
@@ -249,7 +250,7 @@ def test_bad_requests(run, tmp_path):
     for name, words in (
         ("none.pth", "not there"),
         ("none.safetensors", "not there"),
-        ("broken.safetensors", "broken"),
+        ("broken.safetensors", "cannot be read"),
         ("other.safetensors", "give alexnet"),
     ):
         with pytest.raises(InputError, match=words):

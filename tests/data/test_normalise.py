@@ -23,6 +23,13 @@ def test_unit_passes_the_unit_interval_and_refuses_the_rest(image):
         Unit()(image, "ct9")
 
 
+def test_centred_is_the_unit_interval_from_minus_one_to_one(image):
+    inside = torch.rand_like(image)
+    assert np.allclose(Centred()(inside, "x"), inside.numpy() * 2 - 1, atol=1e-6)
+    with pytest.raises(InputError, match=r"ct9: values run from .*Window"):
+        Centred()(image, "ct9")
+
+
 def test_percentile_is_of_the_whole_case(image):
     low, high = np.percentile(image.numpy(), (2, 90))
     expected = np.clip((image.numpy() - low) / (high - low), 0, 1)

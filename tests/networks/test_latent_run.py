@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 import somite
 from somite.data.phantoms import write_phantoms
+from somite.errors import InputError
 from somite.nn.kl import kl_autoencoder
 from somite.rng import seeded
 from somite.store import digest_of
@@ -83,3 +84,43 @@ def test_latents_are_not_clipped(run):
 def test_it_is_evaluated_with_its_curve(run):
     assert run.evaluate()["metrics"]["dice"]["cases"] == len(run.recipe.data.cases("test"))
     assert run.report().is_file()
+
+
+@pytest.mark.parametrize("picture", ["Palette", "Layers"])
+def test_several_classes_in_one_pass(picture, run, tmp_path):
+    """Three classes, of which the data show two: in training, evaluation and files."""
+    place = run.path.parent.parent
+    tree = yaml.safe_load((place / "recipe.yaml").read_text())
+    tree["data"] |= {"labels": [0, 255, 100]}
+    arguments = tree["method"]["init_args"]
+    arguments["codec"]["init_args"]["picture"] = {"class_path": f"somite.diffusion.pictures.{picture}", "init_args": {"classes": 3}}
+    arguments["network"]["init_args"]["mask_latents"] = 2 if picture == "Layers" else 1
+    (tmp_path / "classes.yaml").write_text(yaml.safe_dump(tree))
+    made = somite.train(tmp_path / "classes.yaml", out=tmp_path / "run")
+    assert made.method.codec.channels == (6 if picture == "Layers" else 3)
+    result = made.predict(made.recipe.data.cases("test")[0])
+    assert result.probability.shape == (3, 21, 26)
+    np.testing.assert_allclose(result.probability.sum(0), 1, atol=1e-5)
+    assert made.evaluate()["by_label"].keys() == {"255", "100"}
+
+
+def test_a_volume_goes_slice_by_slice(run):
+    volume = np.random.default_rng(0).random((3, 10, 9, 4), dtype=np.float32)
+    result = run.predict(volume, members=1)
+    assert result.mask.shape == (10, 9, 4)
+    assert not np.array_equal(result.probability[0, ..., 0], result.probability[0, ..., 1])
+
+
+def test_other_samplers_of_as_many_steps(run):
+    image = np.random.default_rng(0).random((3, 21, 26), dtype=np.float32)
+    first = run.predict(image).probability
+    for name in ("ddim", "dpm-solver++"):  # in one step all give the prediction at T-1
+        other = run.at(sampler=name)
+        assert other.method.steps == 1
+        np.testing.assert_allclose(other.predict(image).probability, first, atol=1e-5)
+    three = run.at(steps=3, sampler="dpm-solver++")
+    assert type(three.method.sampler).__name__ == "Diffusers" and three.method.steps == 3
+    assert three.at(sampler="ddim").method.steps == 3
+    assert not np.allclose(three.predict(image).probability, first)
+    with pytest.raises(InputError, match="no short name 'euler'"):
+        run.at(sampler="euler")

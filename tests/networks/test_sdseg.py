@@ -196,6 +196,18 @@ def test_a_codec_of_another_reduction_is_refused():
         SDSeg(**SMALL)(torch.randn(1, 4, 8, 8), torch.tensor([5]), {"image": torch.randn(1, 3, 8, 8)})
 
 
+def test_latents_of_another_width_are_refused():
+    with pytest.raises(InputError, match=r"have 8 channels but this SDSeg is for 4.*latent_channels"):
+        SDSeg(**SMALL)(torch.randn(1, 8, 4, 4), torch.tensor([5]), {"image": torch.randn(1, 3, 8, 8)})
+
+
+def test_classes_cost_their_embedding_alone():
+    """The specification's 768 weights a class."""
+    with torch.device("meta"):
+        binary, several = (sum(p.numel() for p in SDSeg(classes=classes).unet.parameters()) for classes in (0, 9))
+    assert (binary, several - binary) == (294_973_828, 9 * 768)
+
+
 def test_without_diffusers(monkeypatch):
     monkeypatch.setitem(sys.modules, "diffusers", None)
     with pytest.raises(InputError, match="pip install 'somite"):

@@ -23,9 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
+from ..checkpoint import tensors
 from ..data.digest import digest
 from ..data.record import Case
 from ..diffusion.methods import FeedForward
@@ -39,7 +38,6 @@ from ..parts import Parts
 from ..pipeline import Run
 from ..tasks.segmentation import Segmentation
 from ..tasks.task import Row
-from ..weights.foreign import opened
 from ..wording import count
 from . import figures
 from .stability_case import MAPS, SIDES, Comparison, Part, of_case
@@ -70,7 +68,7 @@ def analyse_stability(
         raise InputError(f"{run.path} is no segmentation, and has no masks whose stability could be measured")
     cases, first = run.recipe.data.cases(split)[:limit], run.sampling.seed
     run.unseen(cases)
-    compare = Comparison(None if weights is None else lpips.Lpips(alexnet(weights)), published)
+    compare = Comparison(None if weights is None else lpips.Lpips(tensors(weights)), published)
     numbers = list(range(first, first + seeds))
     refuse_the_deterministic(run, cases[0], numbers)
     settings = {"seeds": numbers, "published": published, "lpips": None if weights is None else sha256(weights)}
@@ -88,16 +86,6 @@ def analyse_stability(
     paths["svg"], paths["png"] = figures.save(figure(look, rows, by_seed), out, "stability")
     parts.clear()
     return paths
-
-
-def alexnet(path: Path) -> dict[str, Any]:
-    """Weights from a file of PyTorch's or safetensors. Raises InputError for what is no such file."""
-    if path.suffix != ".safetensors" or not path.is_file():
-        return opened(path)
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} is broken ({error}); restore it from a copy, or download it again") from error
 
 
 def refuse_the_deterministic(run: Run, case: Case, seeds: Sequence[int]) -> None:

@@ -29,8 +29,12 @@ def resplit(source: Source, name: str) -> Source:
     if not splits or not all(isinstance(ids, list) and all(isinstance(one, str) for one in ids) for ids in splits.values()):
         raise InputError(f'{path} should hold {{"train": [ids], "val": [ids], "test": [ids]}}')
     own = {**{case.lstrip("0"): case for case in source.cases}, **{case: case for case in source.cases}}
-    named = {key: [own.get(one, own.get(one.lstrip("0"), one)) for one in ids] for key, ids in splits.items()}
-    of = {own.get(one, own.get(one.lstrip("0"), one)): group for one, group in dict(groups or {}).items()}
+
+    def called(one: str) -> str:
+        return own.get(one) or own.get(one.lstrip("0")) or one
+
+    named = {key: [called(one) for one in ids] for key, ids in splits.items()}
+    of = {called(one): group for one, group in dict(groups or {}).items()}
     cases = {case: replace(record, group=str(of.get(case, record.group))) for case, record in source.cases.items()}
     check_splits(path, named, cases)
     return Source(cases, named)

@@ -44,6 +44,7 @@ class Autoencoder(Codec):
     """
 
     bound = None
+    scale: Tensor
 
     def __init__(
         self,

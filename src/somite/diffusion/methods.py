@@ -15,6 +15,7 @@ from .. import rng
 from ..errors import InputError
 from ..types import Cond, Network, Noised, Output, Prediction, Shape, State, Target, Timesteps, right
 from .codec import Codec, Signed
+from .heredity import Heredity, InSampling
 from .readout import Readout, Sampled
 from .samplers import Sampler, Step, counted
 from .schedule import Schedule
@@ -73,7 +74,8 @@ class Diffusion(Method):
     """A denoising diffusion model of the encoded target.
 
     `predicts` says how the network's value is read: the noise, the clean target, v = alpha eps - sigma x0
-    (Salimans & Ho 2022), or logits of the mask, which the codec maps to x0.
+    (Salimans & Ho 2022), or logits of the mask, which the codec maps to x0. `heredity`: what becomes of a network's state, in
+    training and in sampling (and sampler.inherit_state False hands on none whatever it says).
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class Diffusion(Method):
         predicts: Literal["eps", "x0", "v", "logits"] = "eps",
         timesteps: TimestepDistribution | None = None,
         readout: Readout | None = None,
+        heredity: Heredity | None = None,
     ) -> None:
         super().__init__()
         if predicts == "eps" and schedule.at(len(schedule) - 1)[0] == 0:
@@ -95,7 +98,7 @@ class Diffusion(Method):
         counted(sampler.steps, len(schedule))
         self.network, self.schedule, self.codec = network, schedule, codec or Signed()
         self.terms, self.sampler, self.predicts = terms, sampler, predicts
-        self.timesteps, self.readout = timesteps or Uniform(), readout or Sampled()
+        self.timesteps, self.readout, self.heredity = timesteps or Uniform(), readout or Sampled(), heredity or InSampling()
         self.check(predicts)
 
     def corrupt(self, target: Target, t: Timesteps, eps: Tensor) -> Noised:
@@ -129,13 +132,19 @@ class Diffusion(Method):
         t = self.timesteps.draw(len(target), len(self.schedule), target.device)
         eps = rng.normal(self.codec.shape(tuple(target.shape)), target.device)
         ex = self.corrupt(target, t, eps)
-        return self.total(self.denoise(ex.x_t, t, self.network.encode(cond)), ex)
+        known = self.network.encode(cond)
+        state = self.heredity.trained(ex, self.schedule, lambda x, t, state: self.denoise(x, t, known, state))
+        return self.total(self.denoise(ex.x_t, t, known, state), ex)
 
     def trajectory(self, cond: Cond, shape: Shape, of: Sequence[int] | None = None) -> Iterator[Step]:
         """Every step of one sampling; `shape` is the targets' in data space."""
         x = rng.normal(self.codec.shape(shape), self.schedule.table.device)
         known = self.encode(cond, of)
-        yield from self.sampler.trajectory(lambda x, t, state: self.denoise(x, t, known, state), self.schedule, x, self.codec.bound)
+
+        def denoise(x: Tensor, t: Tensor, state: State) -> Prediction:
+            return self.denoise(x, t, known, self.heredity.sampled(state))
+
+        yield from self.sampler.trajectory(denoise, self.schedule, x, self.codec.bound)
 
     def sample(self, cond: Cond, shape: Shape, of: Sequence[int] | None = None) -> Tensor:
         *_, last = self.trajectory(cond, shape, of)

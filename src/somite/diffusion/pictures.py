@@ -51,6 +51,7 @@ class Palette(Codec):
 
     bound = 1.0
     channels = 3
+    colours: Tensor  # (classes, 3)
 
     def __init__(self, classes: int) -> None:
         super().__init__()

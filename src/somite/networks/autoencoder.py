@@ -5,6 +5,7 @@ TinyDecoder     a small decoder of a frozen autoencoder's latents, trained to do
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,15 +36,15 @@ class KLAutoencoder(Network):
         image_channels: int = 3,
     ) -> None:
         super().__init__()
-        self.autoencoder = kl_autoencoder(channels, mults, blocks, latent_channels, image_channels)
+        self.autoencoder: Any = kl_autoencoder(channels, mults, blocks, latent_channels, image_channels)
         self.image_channels, self.reduction = image_channels, reduction(mults)
 
     def forward(self, x: Tensor, t: Timesteps, cond: Cond, state: State = None) -> Output:
-        found = self.autoencoder.encode(apart(extended(x, self.reduction), self.image_channels)).latent_dist  # type: ignore[union-attr]
+        found = self.autoencoder.encode(apart(extended(x, self.reduction), self.image_channels)).latent_dist
         z = found.mean
         if self.training:
             z = z + found.std * rng.normal(tuple(together(z, len(x)).shape), z.device).view_as(z)
-        value = together(self.autoencoder.decode(z).sample, len(x))  # type: ignore[union-attr]
+        value = together(self.autoencoder.decode(z).sample, len(x))
         latents = {"mean": together(found.mean, len(x)), "log_var": together(found.logvar, len(x))}
         return Output(cropped(value, x.shape[2:]), aux=latents)
 
@@ -60,13 +61,14 @@ class TinyDecoder(Network):
         super().__init__()
         if teacher is None:
             raise InputError("a tiny decoder learns from an autoencoder: name it with --method.network.teacher.source FOLDER, FILE or RUN")
-        self.teacher, self.blur = Frozen(load_autoencoder(teacher.source)), blur
-        config = self.teacher.module.config
-        self.tiny = Tiny(**sizes(self.teacher.module), width=width, blocks=blocks)  # type: ignore[arg-type]
+        kl: Any = load_autoencoder(teacher.source)
+        self.teacher, self.blur = Frozen(kl), blur
+        config = kl.config
+        self.tiny = Tiny(**sizes(kl), width=width, blocks=blocks)
         self.image_channels, self.reduction = config.in_channels, reduction(config.block_out_channels)
 
     def forward(self, x: Tensor, t: Timesteps, cond: Cond, state: State = None) -> Output:
-        teacher = self.teacher.module
+        teacher: Any = self.teacher.module
         aux = {}
         with torch.no_grad():
             z = teacher.encode(apart(extended(x, self.reduction), self.image_channels)).latent_dist.mean

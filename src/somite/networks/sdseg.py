@@ -112,7 +112,7 @@ class SDSeg(Network):
         self.vision = VisionEncoder(
             encoder_channels, encoder_mults, encoder_blocks, latent_channels, image_channels, dropout, encoder_training
         )
-        self.concat, self.factor, self.classes = concat, 2 ** (len(mults) - 1), classes
+        self.concat, self.factor, self.classes, self.masks = concat, 2 ** (len(mults) - 1), classes, masks
         self.convolutions: Convolutions = convolutions
         if encoder_start is not None:
             self.start_from(load_autoencoder(encoder_start.weights))
@@ -141,6 +141,11 @@ class SDSeg(Network):
             return self.vision(image)
 
     def forward(self, x: Tensor, t: Timesteps, cond: Cond, state: State = None) -> Output:
+        if x.shape[1] != self.masks:
+            raise InputError(
+                f"the codec's latents have {x.shape[1]} channels but this SDSeg is for {self.masks}; set --method.network.latent_channels to those "
+                "of the autoencoder (and mask_latents to classes - 1 for the picture Layers)"
+            )
         c = cond["features"] if "features" in cond else self.features(cond["image"])
         if c.shape[2:] != x.shape[2:]:
             raise InputError(

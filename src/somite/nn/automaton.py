@@ -66,7 +66,14 @@ class Replay(Firing):
         return next(self.maps).to(device)
 
 
-class Automaton(nn.Module):
+class Cellular(nn.Module):
+    """What fires, and computes its matrix products at inference in `arithmetic`: every sampling says so of each."""
+
+    firing: Firing
+    arithmetic: torch.dtype
+
+
+class Automaton(Cellular):
     """The rule and its repetition. `pinned` leading channels are never changed; `arithmetic` is the precision of the
     matrix products at inference, held as a torch.dtype, while the cells stay in float32. `checkpointing` keeps only the
     cells of each update for the backward pass and computes the rest again: a fifth slower, and memory that hardly grows

@@ -46,7 +46,7 @@ class Inference(TorchFunctionMode):
         }
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401 - any function of torch
-        call = self.ours[func] if func in self.ours else func
+        call = self.ours.get(func) or func
         return call(*args, **(kwargs or {}))
 
     def conv2d(self, x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any, **named: Any) -> Tensor:  # noqa: ANN401

@@ -25,6 +25,8 @@ class Tiny(nn.Module):
     The layers want latents of a standard deviation of about 1, so these are scaled by that of the first training batch.
     """
 
+    scale: Tensor
+
     def __init__(self, latent_channels: int = 4, image_channels: int = 3, levels: int = 4, width: int = 64, blocks: int = 3) -> None:
         super().__init__()
         diffusers_for("a tiny decoder")

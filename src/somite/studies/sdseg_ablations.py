@@ -1,9 +1,9 @@
 """The open questions of SDSeg (arXiv 2406.18361): what of it makes one reverse step enough, each choice against the same base.
 
-The base predicts the latent itself from means of the posterior, with a trained vision encoder beside the noisy latent, and is asked in
+The base predicts the latent itself (squared error) from means of the posterior, with a trained vision encoder beside the noisy latent, and is asked in
 one step. Every other cell changes one thing:
 
-    prediction      eps (noise and latent losses, as published), eps with lambda 0 (noise loss alone), v
+    prediction      eps (absolute errors of noise and latent, as published), eps with lambda 0 (of noise alone), v
     posterior       sampled, as published
     scale           0.18215, that of Stable Diffusion's photographs, instead of the first batch's
     encoder         partial, frozen
@@ -24,13 +24,15 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from matplotlib.figure import Figure
 
 from ..errors import InputError
 from ..files import write_text
 from ..recipe import parse, path_of
 from ..study.jobs import RAW, ROWS, Answer, Job
 from ..study.study import Asked, Study, Tables
-from ..study.verdict import Claim, adjusted, compared, picked
+from ..study.verdict import Claim, adjusted, compared, mean, picked
+from ..style import COLOURS, styled
 from ..trainer.run import train
 
 Tree = dict[str, Any]
@@ -38,7 +40,7 @@ BASE = ("base", "one step")
 STEPS = (2, 5, 10, 50)
 LATENT = "somite.diffusion.terms."
 EPS = {"class_path": f"{LATENT}Noise", "init_args": {"power": 1}}
-CLEAN = {"class_path": f"{LATENT}Clean", "init_args": {"power": 1}}
+CLEAN = {"class_path": f"{LATENT}Clean"}
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ BUDGETS = {
         sampling=(2,),
     ),
     "cpu": Budget(
-        steps=1000,
+        steps=1200,
         ae_steps=800,
         batch=4,
         size=128,
@@ -82,7 +84,7 @@ BUDGETS = {
         seeds=1,
         autoencoder={"channels": 32, "mults": [1, 1, 2, 2], "blocks": 1},
         network={"channels": 64, "mults": [1, 2, 2], "res_blocks": 1, "attention": [2, 4], "heads": 4, "dropout": 0.1},
-        rate=5e-4,
+        rate=1e-3,
     ),
     "paper": Budget(
         steps=100_000,
@@ -125,7 +127,7 @@ def noise(weight: float | None) -> Callable[[Tree], None]:
 
 def velocity(arguments: Tree) -> None:
     arguments["predicts"] = "v"
-    arguments["terms"] = {"noise": EPS, "latent": CLEAN}
+    arguments["terms"] = {"noise": {"class_path": f"{LATENT}Noise"}, "latent": CLEAN}
 
 
 # (option, choice): what it changes of the base, the latent channels of its autoencoder, and whether the tiny decoder is its codec's.
@@ -182,11 +184,45 @@ class Ablations(Study):
 
         base = of(BASE)
         against = [cell for cell in (*CELLS, TWIN, BASELINE) if cell != BASE]
-        made = [one for cell in against for one in compared(f"the base is more accurate than {cell[0]} {cell[1]}", base, of(cell), "dice", False)]
+        made = [
+            one
+            for cell in against
+            for one in compared(f"the base is more accurate than {cell[0]} {cell[1]}", base, of(cell), "dice", False)
+        ]
         steps = dict.fromkeys(row["choice"] for row in rows if row["option"] == "steps")
         more = [one for n in steps for one in compared(f"{n} steps are more accurate than one", of(("steps", n)), base, "dice", False)]
-        paper = compared("the latent loss helps noise prediction", of(("prediction", "eps")), of(("prediction", "eps, lambda 0")), "dice", False)
+        paper = compared(
+            "the latent loss helps noise prediction", of(("prediction", "eps")), of(("prediction", "eps, lambda 0")), "dice", False
+        )
         return {"One thing changed at a time": adjusted(made), "Claims of the paper": adjusted([*more, *paper])}
+
+    @styled
+    def figure(self, tables: Tables) -> Figure:
+        """Dice of every cell, one member each; and of the base against its reverse steps."""
+        rows = tables[ROWS]
+        cells = [cell for cell in dict.fromkeys((row["option"], row["choice"]) for row in rows) if cell[0] != "steps"]
+        curve = [(1, BASE), *((int(row["choice"]), ("steps", row["choice"])) for row in rows if row["option"] == "steps")]
+        made = Figure(figsize=(9, 1.6 + 0.3 * len(cells)), layout="constrained")
+        left, right = made.subplots(1, 2)
+        found = [mean(picked(rows, 1, RAW, option=option, choice=choice), "dice") for option, choice in cells]
+        spans = [[one.mean - one.low for one in found], [one.high - one.mean for one in found]]
+        left.errorbar([one.mean for one in found], range(len(cells)), xerr=spans, linestyle="", marker="o", color=COLOURS[0])
+        left.set_yticks(range(len(cells)), [f"{option}: {choice}" for option, choice in cells])
+        left.invert_yaxis()
+        left.set_xlabel("Dice")
+        points = sorted(dict(curve).items())
+        steps = [(count, mean(here, "dice")) for count, cell in points if (here := picked(rows, 1, RAW, option=cell[0], choice=cell[1]))]
+        right.errorbar(
+            [count for count, _ in steps],
+            [one.mean for _, one in steps],
+            yerr=[[one.mean - one.low for _, one in steps], [one.high - one.mean for _, one in steps]],
+            marker="o",
+            color=COLOURS[0],
+        )
+        right.set(xscale="log", xlabel="reverse steps of the same weights", ylabel="Dice")
+        right.set_xticks([count for count, _ in steps], [str(count) for count, _ in steps])
+        right.minorticks_off()
+        return made
 
 
 STUDY = Ablations()
@@ -250,7 +286,10 @@ def recipe(cell: tuple[str, str], asked: Asked, budget: Budget, seed: int) -> Tr
     training |= {"warmup": min(100, budget.steps // 10 + 1)}
     if cell == BASELINE:
         other = bundled("dynunet/demo")
-        other["data"] = {**tree["data"], "preprocess": {**tree["data"]["preprocess"], "normalise": {"class_path": "somite.data.normalise.Unit"}}}
+        other["data"] = {
+            **tree["data"],
+            "preprocess": {**tree["data"]["preprocess"], "normalise": {"class_path": "somite.data.normalise.Unit"}},
+        }
         other["training"] |= training
         return other
     tree["task"]["init_args"] = {"members": budget.members, "tolerance": 2}

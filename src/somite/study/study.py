@@ -64,7 +64,7 @@ class Study(ABC):
     def jobs(self, asked: Asked) -> list[Job]:
         """The grid. Raises InputError for what is asked and cannot be."""
 
-    def prepare(self, asked: Asked) -> None:
+    def prepare(self, asked: Asked) -> None:  # noqa: B027 - most studies stand on nothing
         """What jobs stand on, trained here and once, before the first of them: an autoencoder, a backbone. What is there is left as it is."""
 
     @abstractmethod

@@ -12,7 +12,7 @@ import torch
 from ..errors import InputError
 from ..recipe import build, parse, path_of
 from .foreign import write_run
-from .importer import Importer, State
+from .importer import Asked, Importer, State
 
 ORIGIN = "Med-NCA, Kalkhof et al. 2023 (arXiv 2302.03473); github.com/MECLabTUDA/M3D-NCA, Tutorial_MedNCA_Hippocampus"
 WANTED = {"fc0.weight", "fc0.bias", "fc1.weight", "p0.weight", "p0.bias", "p1.weight", "p1.bias"}
@@ -29,7 +29,7 @@ class MedNCAImporter(Importer):
     def recognises(self, names: Collection[str]) -> bool:
         return {*names} == WANTED
 
-    def convert(self, states: Sequence[State], paths: Sequence[Path], out: Path, heads: int | None) -> Path:
+    def convert(self, states: Sequence[State], paths: Sequence[Path], out: Path, asked: Asked) -> Path:
         sizes = [checked(weights, path) for weights, path in zip(states, paths, strict=True)]
         if sizes[0] != sizes[1]:
             first, second = (f"{path} has {c} channels and {h} hidden units" for path, (c, h) in zip(paths, sizes, strict=True))

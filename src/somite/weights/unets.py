@@ -14,7 +14,7 @@ import torch
 from ..errors import InputError
 from ..recipe import build, parse, path_of
 from .foreign import write_run
-from .importer import Importer, State
+from .importer import Asked, Importer, State
 
 BODY = "input_blocks.0.0.weight"
 MARKS = ("rrdb.conv_first", "hwm.ffparser", "hwm.")  # parts that only one of the programs has
@@ -41,12 +41,12 @@ class UNetImporter(Importer):
         odd = next((name for name in names if name.startswith(("rrdb.", "hwm."))), next(iter(names)))
         return f"it has entries such as {odd}"
 
-    def convert(self, states: Sequence[State], paths: Sequence[Path], out: Path, heads: int | None) -> Path:
+    def convert(self, states: Sequence[State], paths: Sequence[Path], out: Path, asked: Asked) -> Path:
         (state,), (path,) = states, paths
         lacking = [name for name in ("time_embed.0.weight", "out.2.weight") if name not in state]
         if lacking:
             raise InputError(f"{path} is a part of a {self.kind} checkpoint: {lacking[0]} is missing; give the whole file")
-        options = self.architecture(state) | {"heads": self.heads if heads is None else heads}
+        options = self.architecture(state) | {"heads": self.heads if asked.heads is None else asked.heads}
         config = parse(path_of(self.recipe), [*as_overrides(options), *self.mended])
         with torch.random.fork_rng():
             torch.manual_seed(0)

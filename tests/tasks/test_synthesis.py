@@ -1,0 +1,124 @@
+"""Synthesis through train, sample, evaluate and report; image i is a function of (seed, i), whoever draws it and in whatever part."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import somite
+from contracts import TaskContract
+from regression import write_images
+from somite.cli import main
+from somite.data.dataset import Data
+from somite.diffusion.codec import Signed
+from somite.diffusion.methods import Diffusion
+from somite.diffusion.samplers import DDIM
+from somite.diffusion.schedule import linear
+from somite.diffusion.terms import Noise
+from somite.generation import runs_of
+from somite.metrics.generation import kid, manifold
+from somite.networks.geca import GeCA
+from somite.tasks.synthesis import Synthesis
+from somite.tasks.synthesis.looks import sheet
+
+TINY = {"target_channels": 3, "hidden": 4, "width": 16, "heads": 2, "mlp": 16, "updates": 2, "learn_variance": False}
+
+
+class TestContract(TaskContract):
+    def make(self):
+        return Synthesis()
+
+    def data(self, folder):
+        return Data(str(write_images(folder / "images", 10, (8, 8))))
+
+    def method(self):
+        torch.manual_seed(0)
+        network = GeCA(**TINY)
+        for p in network.parameters():
+            torch.nn.init.normal_(p, std=0.1)
+        return Diffusion(network, linear(50), {"noise": Noise()}, DDIM(2), Signed(channels=3), "v")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    place = tmp_path_factory.mktemp("synthesis")
+    write_images(place / "images", 40, (12, 12))
+    small = [f"--method.network.{name}={str(value).lower()}" for name, value in TINY.items()]
+    options = ["--data.preprocess.size=[8,8]", "--training.steps=3", "--training.batch=2", "--method.sampler.steps=2"]
+    assert main(["train", "geca/small", f"--data.root={place / 'images'}", *small, *options, "--out", str(place / "run")]) == 0
+    return somite.load(place / "run", device="cpu")
+
+
+def drawn(run, out, *options):
+    assert main(["sample", str(run.path), "--out", str(out), "--device", "cpu", *map(str, options)]) == 0
+    return {path.name: np.asarray(Image.open(path)) for path in out.glob("sample-*.png")}
+
+
+def test_an_image_is_a_function_of_the_seed_and_its_number(run, tmp_path):
+    ten = drawn(run, tmp_path / "ten", "-n", 10)
+    assert sorted(ten) == [f"sample-{i:05d}.png" for i in range(10)]
+    part = drawn(run, tmp_path / "part", "-n", 3, "--first", 5)
+    assert all(np.array_equal(part[name], ten[name]) for name in part) and len(part) == 3
+    other = drawn(run, tmp_path / "other", "-n", 2, "--seed", 1)
+    assert not np.array_equal(other["sample-00000.png"], ten["sample-00000.png"])
+    (tmp_path / "ten" / "sample-00004.png").unlink()
+    kept = (tmp_path / "ten" / "sample-00003.png").stat().st_mtime_ns
+    assert np.array_equal(drawn(run, tmp_path / "ten", "-n", 10)["sample-00004.png"], ten["sample-00004.png"])
+    assert (tmp_path / "ten" / "sample-00003.png").stat().st_mtime_ns == kept
+    assert [row["id"] for row in csv.DictReader((tmp_path / "ten" / "labels.csv").open())] == [name[:-4] for name in sorted(ten)]
+
+
+def test_any_size_and_number_of_updates(run, tmp_path, capsys):
+    larger = drawn(run, tmp_path / "larger", "-n", 1, "--size", 9, 14, "--updates", 3, "--steps", 1)
+    assert larger["sample-00000.png"].shape == (9, 14, 3)
+    told = json.loads((tmp_path / "larger" / "sampling.json").read_text())
+    assert told["size"] == [9, 14] and told["steps"] == 1 and any("updates=3" in text for text in told["overrides"])
+    assert main(["sample", str(run.path), "--out", str(tmp_path / "larger"), "--device", "cpu"]) == 2
+    assert "drawn otherwise" in capsys.readouterr().err
+    assert main(["sample", str(run.path), "--out", str(tmp_path / "x"), "-n", "0", "--device", "cpu"]) == 2
+    assert main(["sample", str(run.path), "--out", str(tmp_path / "x"), "--guidance", "2", "--device", "cpu"]) == 2
+    assert "not guided" in capsys.readouterr().err
+
+
+def test_sets_are_compared_by_named_features(run):
+    summary = run.evaluate()
+    assert summary["extractor"] == "pixels 8 x 8"
+    rows = list(csv.DictReader((run.path / "features.csv").open()))
+    real, made = (np.array([[float(r[f"f{i}"]) for i in range(192)] for r in rows if r["kind"] == kind]) for kind in ("real", "generated"))
+    assert len(real) == len(made) == len(run.recipe.data.cases("test"))
+    assert summary["sets"]["kid"]["mean"] == pytest.approx(kid(real, made), rel=1e-3)
+    assert summary["sets"]["recall"]["mean"] == pytest.approx(manifold(real, made)["recall"])
+    case = run.recipe.data.read(run.recipe.data.cases("test")[0])
+    image = run.recipe.data.preprocess.image(case)
+    np.testing.assert_allclose(real[0], image.flatten().numpy(), atol=1e-4)  # at 8 x 8 the pixels themselves
+    report = run.report().read_text()
+    assert "KID" in report and "pixels 8 x 8" in report
+
+
+def test_the_score_that_training_follows_draws_the_same_each_time(run):
+    sample = run.recipe.data.loaded(run.recipe.data.cases("val")[0])
+    first, again = (run.recipe.task.glimpse(run.method, sample, "a") for _ in range(2))
+    assert first.score == again.score
+    assert torch.equal(first.panels["generated"], again.panels["generated"])
+
+
+def test_other_runs_make_no_images(tmp_path, capsys):
+    from runs import tiny
+    from somite.data.phantoms import write_phantoms
+
+    out = tiny(write_phantoms(tmp_path / "data", 6, (24, 24)), tmp_path / "run", "--training.steps=2", "--data.crop=16")
+    assert main(["sample", str(out), "--out", str(tmp_path / "x"), "--device", "cpu"]) == 2
+    assert "no run of synthesis" in capsys.readouterr().err
+
+
+def test_rows_go_together_as_far_as_a_batch_allows():
+    assert runs_of([0, 1, 2, 5, 6, 9], 2) == [range(0, 2), range(2, 3), range(5, 7), range(9, 10)]
+
+
+def test_a_sheet_is_rows_of_images():
+    made = np.asarray(sheet([np.full((2, 3), value, np.uint8) for value in (10, 20, 30)], columns=2, gap=1))
+    assert made.shape == (5, 7, 3)
+    assert made[0, 0, 0] == 10 and made[0, 4, 0] == 20 and made[3, 0, 0] == 30 and made[3, 4, 0] == 255
