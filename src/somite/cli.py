@@ -37,6 +37,7 @@ def parser() -> Parser:
         members=None,
         steps=None,
         sampler=None,
+        convolutions=None,
         benefit=None,
         readout=None,
         calibrated=False,
