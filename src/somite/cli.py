@@ -45,7 +45,6 @@ def parser() -> Parser:
         precision="32",
         updates=None,
         guidance=None,
-        convolutions=None,
     )
     commands = made.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
 
