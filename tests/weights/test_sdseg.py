@@ -62,6 +62,7 @@ def test_sizes_are_read_off():
         "encoder_blocks": 2,
         "latent_channels": 4,
         "image_channels": 3,
+        "classes": 0,
     }
     ours = architecture(state(), HERE)
     assert {name: tuple(value) if isinstance(value, list) else value for name, value in ours.items()}.items() >= NETWORK.items()
