@@ -101,7 +101,10 @@ def test_messages_are_those_that_somite_prints():
     text = (DOCS / "troubleshooting.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```text\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     messages = [
-        " ".join(part.split()) for block in blocks for part in re.split(r"^(?=error: |collapse: |warning: )", block, flags=re.MULTILINE) if part
+        " ".join(part.split())
+        for block in blocks
+        for part in re.split(r"^(?=error: |collapse: |warning: )", block, flags=re.MULTILINE)
+        if part
     ]
     assert len(messages) > 20
     assert not [message for message in messages if not any(one.fullmatch(message.removeprefix("error: ")) for one in printed)]

@@ -13,6 +13,7 @@ from somite.errors import InputError
 from somite.evaluation import evaluate
 from somite.nn.kl import kl_autoencoder
 from somite.recipe import build, dump, parse, path_of
+from somite.tasks.classification import Classification
 from somite.tasks.segmentation import Segmentation
 
 ROOT = Path(str(files("somite") / "recipes"))
@@ -81,6 +82,10 @@ def test_it_trains_samples_and_is_evaluated(name, vae, tmp_path):
         pytest.skip(str(error))
     run = somite.load(out, device="cpu")
     assert (run.path / "training.json").is_file()
+    if isinstance(run.recipe.task, Classification):
+        assert evaluate(run, "test", run.path)["metrics"]["nll"]["mean"] < 10
+        assert run.predict(run.recipe.data.cases("test")[0]).names == ("large", "small")
+        return
     if not isinstance(run.recipe.task, Segmentation):
         assert all(np.isfinite(one["mean"]) for one in evaluate(run, "test", run.path)["metrics"].values())
         return

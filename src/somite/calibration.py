@@ -6,7 +6,6 @@ from pathlib import Path
 from .errors import InputError
 from .files import read_json, sha256, write_json
 from .pipeline import Run
-from .predict.ensemble import Result
 from .predict.temperature import fit
 
 
@@ -15,16 +14,18 @@ def path_of(run: Path) -> Path:
 
 
 def calibrate(run: Run, progress: Callable[[Iterable], Iterable] = iter) -> float:
-    """Fit one temperature to the fused probabilities of the validation cases, at their native resolution.
+    """Fit one temperature to the fused probabilities of the validation cases, of masks at their native resolution.
 
     It holds for the sampling that it was fitted with, which is written down.
     """
     pairs = []
     for case in progress(run.recipe.data.cases("val")):
-        result = run.answer(case)
-        if not isinstance(result, Result):
-            raise InputError(f"{run.path} gives no probabilities of a mask, which a temperature could scale; give a segmentation's run")
-        pairs.append((result.probability, result.record.truth))
+        found = run.recipe.task.probabilities(run.answer(case))
+        if found is None:
+            raise InputError(
+                f"{run.path} gives no probabilities of a mask or of classes, which a temperature could scale; give a run that does"
+            )
+        pairs.append(found)
     temperature = fit(pairs)
     write_json(path_of(run.path), {"temperature": temperature, **settings(run), "cases": len(pairs), "seed": run.sampling.seed})
     return temperature

@@ -97,6 +97,7 @@ def predict(options: Namespace) -> None:
             continue
         write_json(described, settings)
         task.write(answer, options.out, kinds)
+    task.gather(options.out)
     print(f"{len(cases) - len(bad)} cases in {options.out}")
     if bad:
         told = list(dict.fromkeys(bad))
@@ -120,8 +121,8 @@ def chosen(save: str | None, task: Task) -> list[str]:
 
 
 def written(out: Path, stems: Sequence[str]) -> bool:
-    """Whether all of these files are there, as image or as volume."""
-    return bool(stems) and all(any((out / f"{stem}{suffix}").is_file() for suffix in (".png", ".nii.gz")) for stem in stems)
+    """Whether all of these files are there, as image, volume or JSON."""
+    return bool(stems) and all(any((out / f"{stem}{suffix}").is_file() for suffix in (".png", ".nii.gz", ".json")) for stem in stems)
 
 
 def same_settings(path: Path, settings: dict[str, Any]) -> None:

@@ -116,7 +116,10 @@ class Run:
         if isinstance(image, str | Path):
             name = stem(Path(image))
             return self.recipe.data.read(Case(name, (Path(image),), None, name))
-        return Record(Case("array", (), None, "array"), "array", as_channels(image), None, self.recipe.data.values, None, None)
+        data = self.recipe.data
+        return Record(
+            Case("array", (), None, "array"), "array", as_channels(image), None, data.values, None, None, tuple(data.classes or ())
+        )
 
     def unseen(self, cases: list[Case]) -> None:
         """Raises InputError where a fold was trained or validated on one of these cases, which may not score the ensemble."""

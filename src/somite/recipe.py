@@ -80,6 +80,24 @@ def parse(path: Path, overrides: Sequence[str] = ()) -> Namespace:
         raise InputError(f"{path}: {explained(error)}; somite train RECIPE --help lists the options") from error
 
 
+def settled(config: Namespace) -> Namespace:
+    """A recipe about to be trained, with what it leaves to the data written out: the names of the classes where the task needs labels,
+    and how many they are for every `classes: null` of task and method. So a run knows its labels where the data are not.
+    """
+    alone = ArgumentParser(exit_on_error=False)
+    alone.add_subclass_arguments(Task, "task")
+    needs = alone.instantiate(Namespace(task=config.task)).task.needs
+    if "labels" not in needs:
+        return config
+    config = config.clone()
+    names = Data(config.data.root, classes=config.data.classes).needing(needs).source.classes
+    config.data.classes = list(names)
+    for part in (config.task, config.method):
+        for place in [name for name, value in part.items() if name.split(".")[-1] == "classes" and value is None]:
+            part[place] = len(names)
+    return config
+
+
 def build(config: Namespace) -> Recipe:
     try:
         built = parser().instantiate(config)

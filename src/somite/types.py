@@ -16,7 +16,7 @@ from torch import Tensor, nn
 Maps = Float[Tensor, "b c *s"]
 Target = Shaped[Tensor, "b c *s"]  # in data space: label indices (b 1 *s), or an image
 Timesteps = Int[Tensor, " b"]
-Sample = dict[str, Tensor]  # "image" (b c *s), "mask" (b 1 *s): a batch as data yields it
+Sample = dict[str, Tensor]  # "image" (b c *s), "mask" (b 1 *s), "labels" (b k) of 0 and 1: a batch as data yields it
 Shape = tuple[int, ...]
 Cond = dict[str, Tensor]  # "image" (b c *s), "coords" (b 3 *s), "labels" (b k) of 0 and 1
 State = Any  # opaque to everyone but the network that made it; None means "start afresh"

@@ -15,7 +15,8 @@ from ..errors import InputError
 from ..files import read_json
 from ..nn.padding import mirrored
 from ..types import Sample
-from .augment import Augmentation
+from . import labelled
+from .augment import Augmentation, spatial
 from .listing import Source, check_splits
 from .preprocess import Preprocess
 from .published import resplit
@@ -27,11 +28,13 @@ from .stream import Stream, TrainingSet, together
 
 
 class Data:
-    """Images, with masks where the task needs them.
+    """Images, with masks or labels where the task needs them.
 
     root: a folder of images and masks, a CSV of pairs or an nnU-Net raw folder; "nuclei" is the bundled example.
     labels: the values of the classes in mask files, background first; None for binary masks.
     mask_threshold: mask values from here on are foreground (for masks stored as JPEG).
+    classes: of labelled images the columns of labels.csv that hold them, by default all that can. Training writes the names of the
+    classes down here, in the order of the labels.
     foreground: these mask values are foreground, all others are not: one organ, or a union of several, out of a map of labels.
     crop: the side of the random square (cube) that a training example is, or one number an axis; None takes images whole.
     foreground_rate: the share of training examples whose crop (and slice) is made to hold some foreground.
@@ -62,6 +65,7 @@ class Data:
         raters: bool = False,
         foreground: list[int] | None = None,
         splits: str | None = None,
+        classes: list[str] | None = None,
     ) -> None:
         if raters and labels is not None:
             raise InputError("--data.raters is for binary masks, and --data.labels names classes: leave one of them out")
@@ -74,7 +78,7 @@ class Data:
         self.foreground_rate, self.split_seed = foreground_rate, split_seed
         self.rates = rates or {"train": 0.7, "val": 0.1, "test": 0.2}
         self.cache_gb, self.fold, self.folds, self.raters = cache_gb, fold, folds, raters
-        self.foreground, self.splits = foreground, splits
+        self.foreground, self.splits, self.classes = foreground, splits, classes
         self.needs = frozenset({"image", "mask"})
         self._forget()
 
@@ -86,7 +90,7 @@ class Data:
         self.__dict__.pop("source", None)
 
     def needing(self, needs: Collection[str]) -> "Data":
-        """The same data for a task whose cases must have these: "image", "mask"."""
+        """The same data for a task whose cases must have these: "image", "mask", "labels"."""
         return self._changed(needs=frozenset(needs))
 
     def moved(self, root: str) -> "Data":
@@ -115,7 +119,8 @@ class Data:
     @cached_property
     def source(self) -> Source:
         """All that the folder or table holds, looked up once."""
-        found = find(self.path, "mask" in self.needs)
+        masks = "mask" in self.needs
+        found = labelled.find(self.path, masks, self.classes) if "labels" in self.needs else find(self.path, masks)
         return found if self.splits is None else resplit(found, self.splits)
 
     def cases(self, split: str) -> list[Case]:
@@ -132,7 +137,8 @@ class Data:
 
     def enough(self, cases: Collection[Case]) -> list[Case]:
         """Those that have what the task needs; a data set's unlabelled cases are for prediction."""
-        return [case for case in cases if case.mask is not None or "mask" not in self.needs]
+        has = {"mask": lambda case: case.mask is not None, "labels": lambda case: case.labels is not None}
+        return [case for case in cases if all(there(case) for name, there in has.items() if name in self.needs)]
 
     def find(self) -> dict[str, list[Case]]:
         splits = {name: self.enough(self.source.split(name)) for name in self.source.splits}
@@ -159,11 +165,12 @@ class Data:
         return {**found, **{name: [known[i] for i in sorted(ids)] for name, ids in chosen.items()}}
 
     def read(self, case: Case) -> Record:
-        return read(case, self.labels, self.mask_threshold, self.foreground)
+        names = self.source.classes if case.labels is not None else tuple(self.classes or ())
+        return replace(read(case, self.labels, self.mask_threshold, self.foreground), classes=names)
 
     def sample(self, record: Record, entries: Collection[str]) -> Sample:
-        """{"image": (n, c, *s), "mask": (n, 1, *s)}: these entries of a case, as the network sees them."""
-        made = {"image": self.preprocess.image, "mask": self.preprocess.mask}
+        """{"image": (n, c, *s), "mask": (n, 1, *s), "labels": (n, classes)}: these entries of a case, as the network sees them."""
+        made = {"image": self.preprocess.image, "mask": self.preprocess.mask, "labels": self.preprocess.labels}
         return {name: made[name](record) for name in sorted(entries)}
 
     def stream(self, batch: int, total: int, seed: int, start: int = 0, rank: int = 0, world: int = 1, workers: int = 0) -> DataLoader:
@@ -174,7 +181,7 @@ class Data:
         return DataLoader(drawn, batch_sampler=stream, collate_fn=together, num_workers=workers, persistent_workers=workers > 0)
 
     def draw(self, index: int, seed: int) -> Sample:
-        """Training example of case `index`: {"image": (c, *s), "mask": (1, *s)}; slice, crop and augmentation follow from `seed`."""
+        """Training example of case `index`: {"image": (c, *s), "mask": (1, *s), "labels": (classes,)}; slice, crop and augmentation follow from `seed`."""
         case = self.cases("train")[index]
         rows = self.loaded(case)
         random = np.random.default_rng(seed)
@@ -195,20 +202,20 @@ class Data:
 
     def cropped(self, sample: Sample, centre: list[int] | None, random: np.random.Generator) -> Sample:
         """A random window, around `centre` where one is given; smaller images are mirrored to the window's size."""
-        space = sample["image"].shape[1:]
+        space, maps = sample["image"].shape[1:], spatial(sample)
         size = [self.crop] * len(space) if isinstance(self.crop, int) else list(self.crop or ())
         if len(size) != len(space):
             raise InputError(f"--data.crop {self.crop} has {len(size)} numbers for {len(space)} axes; give one an axis, or one for all")
         for axis, (have, want) in enumerate(zip(space, size, strict=True)):
             if have < want:
-                sample = {name: mirrored(part, axis + 1, want) for name, part in sample.items()}
+                maps = {name: mirrored(part, axis + 1, want) for name, part in maps.items()}
                 start = 0
             elif centre is not None:
                 start = int(np.clip(centre[axis] - random.integers(want), 0, have - want))
             else:
                 start = int(random.integers(have - want + 1))
-            sample = {name: part.narrow(axis + 1, start, want) for name, part in sample.items()}
-        return sample
+            maps = {name: part.narrow(axis + 1, start, want) for name, part in maps.items()}
+        return {**sample, **maps}
 
     def loaded(self, case: Case) -> Sample:
         """All that the task needs of a case, from memory where there is room."""

@@ -13,10 +13,12 @@ NO_IMAGES = f"has no images in it ({', '.join(SUFFIXES)}; DICOM: convert with dc
 
 @dataclass(frozen=True)
 class Source:
-    """All cases of a data set, and its splits as ids, if it brings any."""
+    """All cases of a data set, and its splits as ids, if it brings any; the ids that it leaves out; the names of its classes."""
 
     cases: dict[str, Case]
     splits: dict[str, list[str]] = field(default_factory=dict)
+    excluded: frozenset[str] = frozenset()
+    classes: tuple[str, ...] = ()
 
     @property
     def all(self) -> list[Case]:

@@ -37,8 +37,9 @@ def phantom(
 
 
 def write_phantoms(root: str | Path, n: int, size: tuple[int, ...] = (64, 64), channels: int = 3, classes: int = 1, seed: int = 0) -> Path:
-    """Write n >= 3 phantoms as `images/`, `masks/`, `splits.json` and `groups.csv` (two cases a patient from n = 6 on).
+    """Write n >= 3 phantoms as `images/`, `masks/`, `splits.json`, `groups.csv` (two cases a patient from n = 6 on) and `labels.csv`.
 
+    The label is whether a case's blobs cover more than the median case's: `large`, else `small`.
     2D phantoms are 8-bit PNG, 3D ones NIfTI of 1 x 1 x 2 mm. The last fifth of the patients is the test split, the
     fifth before it the validation.
     """
@@ -46,8 +47,10 @@ def write_phantoms(root: str | Path, n: int, size: tuple[int, ...] = (64, 64), c
         raise ValueError(f"three splits want at least 3 cases, got {n}")
     root = Path(root)
     names = [f"case{index:03d}" for index in range(n)]
+    covered = []
     for index, name in enumerate(names):
         image, labels = phantom(index, size, channels, classes, seed)
+        covered.append(np.count_nonzero(labels))
         if len(size) == 2:
             _write_flat(root, name, image, labels * 255 if classes == 1 else labels)
         else:
@@ -62,6 +65,8 @@ def write_phantoms(root: str | Path, n: int, size: tuple[int, ...] = (64, 64), c
     write_json(root / "splits.json", splits)
     rows = [f"{name},patient{patient:03d}" for name, patient in zip(names, patients, strict=True)]
     write_text(root / "groups.csv", "\n".join(["id,group", *rows]) + "\n")
+    sizes = ["large" if area > np.median(covered) else "small" for area in covered]
+    write_text(root / "labels.csv", "\n".join(["id,size", *(f"{name},{size}" for name, size in zip(names, sizes, strict=True))]) + "\n")
     return root
 
 

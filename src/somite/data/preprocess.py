@@ -62,6 +62,15 @@ class Preprocess:
             return (grey.round() > 0).long()  # of 256 grey levels, as the images that the official code resizes
         return F.interpolate(labels.double(), size=size, mode="nearest-exact").long()  # double: exact label values
 
+    def labels(self, record: Record) -> Tensor:
+        """(n, classes) float32, 0 or 1: those of the case, for each of its n slices. Raises InputError for a case without labels."""
+        if record.case.labels is None:
+            raise InputError(
+                f"{record.case.id} has no labels, and training and evaluation need them; add them, or leave it out of the splits"
+            )
+        count = record.shape[self.axis] if self.flat(record) and len(record.shape) == 3 else 1
+        return torch.tensor(record.case.labels, dtype=torch.float32).expand(count, -1)
+
     def restore(self, maps: Tensor, record: Record) -> np.ndarray:
         """(n, k, *s) at the network's size -> (k, *native) float32."""
         native = list(record.image.shape[1:])

@@ -37,4 +37,4 @@ def resplit(source: Source, name: str) -> Source:
     of = {called(one): group for one, group in dict(groups or {}).items()}
     cases = {case: replace(record, group=str(of.get(case, record.group))) for case, record in source.cases.items()}
     check_splits(path, named, cases)
-    return Source(cases, named)
+    return replace(source, cases=cases, splits=named)

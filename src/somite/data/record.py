@@ -13,6 +13,7 @@ from jaxtyping import Float, Float32, Int32, Integer, UInt8
 
 from ..errors import InputError
 from . import images, nifti
+from .packed import Packed
 
 SUFFIXES = (*nifti.SUFFIXES, *images.SUFFIXES)
 _AFFINE_TOLERANCE = 1e-3  # mm; headers are written in single precision
@@ -20,12 +21,17 @@ _AFFINE_TOLERANCE = 1e-3  # mm; headers are written in single precision
 
 @dataclass(frozen=True)
 class Case:
-    """The files of one case: an image, in one file or one per channel, and its mask where there is one."""
+    """The files of one case: an image, in one file or one per channel, and its mask where there is one.
+
+    labels: which classes it has, 0 or 1 for each in the data set's order. packed: where its image lies, if not in files of its own.
+    """
 
     id: str
     images: tuple[Path, ...]
     mask: Path | None
     group: str  # the patient, where known; cases of one group never stand in two splits
+    labels: tuple[float, ...] | None = None
+    packed: Packed | None = None
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,7 @@ class Record:
     values: tuple[int, ...] | None  # the classes' values in mask files; None for binary masks
     spacing: tuple[float, ...] | None  # mm; None for 2D images
     geometry: nifti.Geometry | None  # None for 2D images
+    classes: tuple[str, ...] = ()  # the names of the case's labels
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -144,6 +151,8 @@ def _is_volume(path: Path) -> bool:
 
 def _read_channels(case: Case) -> tuple[Float32[np.ndarray, "c *s"], nifti.Geometry | None]:
     """All channel files of a case, one after the other."""
+    if case.packed is not None:
+        return case.packed.read(), None
     first = case.images[0]
     arrays: list[np.ndarray] = []
     geometry: nifti.Geometry | None = None

@@ -39,9 +39,9 @@ def find(root: str | Path, masks: bool = True) -> Source:
     if nnunet.is_raw(root):
         return nnunet.find(root)
     if (root / "images").is_dir():
-        return _annotated(root, _pairs(root) if masks else _alone(root, root / "images"))
+        return annotated(root, _pairs(root) if masks else _alone(root, root / "images"))
     if any(_bare(stem(path)) for path in listing(root)) or (listing(root) and not masks):
-        return _annotated(root, _side_by_side(root) if masks else _alone(root, root))
+        return annotated(root, _side_by_side(root) if masks else _alone(root, root))
     if not any(root.iterdir()):
         raise InputError(f"{root} is empty: it should hold {LAYOUTS}")
     raise InputError(f"{root} is in no layout that somite knows: it should hold {LAYOUTS}")
@@ -76,8 +76,8 @@ def find_inputs(paths: Sequence[str | Path], channels: int = 1) -> list[Case]:
 
 def _alone(root: Path, folder: Path) -> dict[str, Case]:
     """Images without masks; those that `splits.json` excludes, and files that are named as masks, are left out."""
-    excluded = _excluded(root)
-    named = {name: path for name, path in by_stem(listing(folder)).items() if name not in excluded and not _bare(name)}
+    left_out = excluded(root)
+    named = {name: path for name, path in by_stem(listing(folder)).items() if name not in left_out and not _bare(name)}
     if not named:
         raise InputError(f"{folder} {NO_IMAGES}")
     return {name: Case(name, (path,), None, name) for name, path in sorted(named.items())}
@@ -110,18 +110,18 @@ def _bare(name: str) -> str:
 
 def _matched(root: Path, images: Mapping[str, Path], masks: Mapping[str, Path]) -> dict[str, Case]:
     """Images with their masks; those that `splits.json` excludes are left out before anything is complained of."""
-    excluded = _excluded(root)
+    left_out = excluded(root)
     mine: dict[str, Path] = {}
     for name, path in masks.items():
         key = name if name in images else _bare(name)
-        if name in excluded or key in excluded:
+        if name in left_out or key in left_out:
             continue
         if key not in images:
             raise InputError(f"{path} is a mask without an image: add the image or remove the mask")
         if key in mine:
             raise InputError(f"{mine[key]} and {path} are both masks of {key}: keep one")
         mine[key] = path
-    kept = {name: path for name, path in images.items() if name not in excluded}
+    kept = {name: path for name, path in images.items() if name not in left_out}
     bare = [path for name, path in kept.items() if name not in mine]
     if bare:
         more = f" (and {len(bare) - 1} more)" if len(bare) > 1 else ""
@@ -129,15 +129,16 @@ def _matched(root: Path, images: Mapping[str, Path], masks: Mapping[str, Path]) 
     return {name: Case(name, (path,), mine[name], name) for name, path in sorted(kept.items())}
 
 
-def _excluded(root: Path) -> set[str]:
+def excluded(root: Path) -> frozenset[str]:
+    """The ids that `splits.json` leaves out."""
     path = root / "splits.json"
     content = read_json(path) if path.is_file() else {}
     if not isinstance(content, dict) or not isinstance(content.get("excluded", {}), dict | list):
         raise InputError(f'{path} should hold {{"train": [ids], "val": [ids], "test": [ids], "excluded": {{id: why}}}}')
-    return set(content.get("excluded", {}))
+    return frozenset(content.get("excluded", {}))
 
 
-def _annotated(root: Path, cases: dict[str, Case]) -> Source:
+def annotated(root: Path, cases: dict[str, Case]) -> Source:
     """Cases with the groups of `groups.csv` and the splits of `splits.json`."""
     path = root / "groups.csv"
     if path.is_file():
@@ -153,13 +154,13 @@ def _annotated(root: Path, cases: dict[str, Case]) -> Source:
     if not path.is_file():
         return Source(cases)
     content = read_json(path)
-    assert isinstance(content, dict)  # _excluded has seen it
+    assert isinstance(content, dict)  # `excluded` has seen it
     splits = {name: ids for name, ids in content.items() if name not in ("note", "excluded")}
     for name, ids in splits.items():
         if not isinstance(ids, list) or not all(isinstance(i, str) for i in ids):
             raise InputError(f'{path} has something else than a list of ids under "{name}": write ["id", ...]')
     check_splits(path, splits, cases)
-    return Source(cases, splits)
+    return Source(cases, splits, excluded(root))
 
 
 def _table(path: Path, masked: bool) -> Source:

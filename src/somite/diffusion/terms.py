@@ -18,8 +18,8 @@ NO_LOGITS = "this loss term needs logits, but the method predicts noise or x0; s
 
 
 def per_example(x: Tensor) -> Tensor:
-    """(b, ...) -> (b,), the mean over everything else."""
-    return x.flatten(1).mean(1)
+    """(b, ...) -> (b,), the mean over everything else, which for class labels is nothing."""
+    return x.reshape(len(x), -1).mean(1)
 
 
 class Term(ABC):
@@ -114,6 +114,18 @@ class CrossEntropy(Term):
 
     def __call__(self, pred: Prediction, ex: Noised) -> Tensor:
         return per_example(cross_entropy(_logits(pred), ex.target))
+
+
+class BinaryCrossEntropy(Term):
+    """Cross-entropy of each channel's logit by itself, for labels of which an example has any number. Zero for infinite confidence."""
+
+    logits = True
+
+    def __init__(self, weight: float = 1.0) -> None:
+        self.weight = weight
+
+    def __call__(self, pred: Prediction, ex: Noised) -> Tensor:
+        return per_example(F.binary_cross_entropy_with_logits(_logits(pred), ex.target, reduction="none"))
 
 
 class Dice(Term):

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+ROOM = 2_000_000  # weights of cases that are held at once
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -78,6 +80,30 @@ def pooled_interval(
     sums, draws = _bootstrap(array, groups, resamples, seed)
     found = np.array([float(statistic(draw)) for draw in draws])
     return _interval(float(statistic(sums.sum(axis=0))), found, level, len(array), len(sums))
+
+
+def reweighted_interval(
+    measure: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    groups: Sequence | NDArray,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """A measure of weighted cases with its cluster-bootstrap interval: weights (draws, cases) -> (draws,).
+
+    For what is made neither of means nor of sums, such as an area under a curve. A draw for which the measure is NaN (no case of a class
+    was drawn) is left out; where the measure of all cases is NaN, so is everything. With one group low = high = NaN.
+    """
+    names, index = np.unique(np.asarray(groups), return_inverse=True)
+    count, cases = len(names), len(index)
+    mean = float(measure(np.ones((1, cases)))[0])
+    if count == 1 or np.isnan(mean):
+        return Interval(mean, np.nan, np.nan, cases, count)
+    weights = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
+    step = max(1, ROOM // cases)  # of a large set a few draws at a time
+    found = np.concatenate([measure(weights[at : at + step, index].astype(np.float64)) for at in range(0, resamples, step)])
+    low, high = np.nanquantile(found, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(mean, float(low), float(high), cases, count)
 
 
 def paired(

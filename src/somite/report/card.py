@@ -37,7 +37,7 @@ def use(run: Run) -> str:
             "",
             f'run = somite.load("{name}")',
             f'result = run.predict("image.png", members={members})',
-            "result.mask, result.probability, result.spread",
+            ", ".join(f"result.{name}" for name in run.recipe.task.fields) or "result",
         ]
     )
     return f"## Use\n\n```sh\n{shell}\n```\n\n```python\n{python}\n```"

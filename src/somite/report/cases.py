@@ -11,7 +11,7 @@ from ..tasks.view import Found, Panel, Pictures, View
 from ..wording import number
 
 EACH = 3  # the worst, the median and the best so many
-SAME = 5e-3  # a difference in the headline metric that is more than another machine's rounding
+SAME = 5e-3  # a difference in the metric that ranks that is more than another machine's rounding
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,14 @@ class Gallery:
 
 
 def gallery(run: Run, view: View, found: Found) -> Gallery | None:
-    """The worst, median and best cases by the headline metric; None where the evaluated cases are no longer there, or show nothing."""
+    """The worst, median and best cases by the metric that ranks them; None where the evaluated cases are no longer there, or show nothing."""
     rows: dict[str, list[Row]] = {}
     for row in found.rows:
         rows.setdefault(row["case"], []).append(row)
     at_hand = {case.id: case for case in run.recipe.data.cases(found.summary["split"])}
     if not rows.keys() <= at_hand.keys():
         return None
-    groups = chosen(sorted(rows, key=lambda id: (score(rows[id], view), id)), view.name)
+    groups = chosen(sorted(rows, key=lambda id: (score(rows[id], view), id)), view.rank[1])
     ids = [id for group in groups.values() for id in group]
     answers = {id: run.answer(at_hand[id], keep=True) for id in ids}
     made = run.recipe.task.pictures(list(answers.values()), [rows[id] for id in ids], run.recipe.data)
@@ -47,13 +47,13 @@ def gallery(run: Run, view: View, found: Found) -> Gallery | None:
     shown = {}
     for id, panels, facts in zip(ids, made.panels, made.facts, strict=True):
         now = score(run.recipe.task.score(answers[id]).rows, view)
-        told = [f"{view.name} {number(score(rows[id], view))}", *facts]
+        told = [f"{view.rank[1]} {number(score(rows[id], view))}", *facts]
         shown[id] = Shown(id, told, [(one.name, uri(one)) for one in panels], abs(now - score(rows[id], view)) > SAME)
     return Gallery({title: [shown[id] for id in group] for title, group in groups.items()}, made)
 
 
 def score(rows: Sequence[Row], view: View) -> float:
-    return sum(float(row[view.headline]) for row in rows) / len(rows)
+    return sum(float(row[view.rank[0]]) for row in rows) / len(rows)
 
 
 def chosen(ranked: Sequence[str], name: str) -> dict[str, list[str]]:

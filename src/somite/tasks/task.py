@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from ..data.dataset import Data
@@ -51,7 +52,7 @@ class Variation:
 
 
 class Task(ABC):
-    """needs: what a case must have, of "image" and "mask"; given: what of it an answer may be made from. score_name: of the score
+    """needs: what a case must have, of "image", "mask" and "labels"; given: what of it an answer may be made from. score_name: of the score
     that training follows. keys: the columns of rows that are no metrics. saves: the files that `write` knows, those by default first.
     """
 
@@ -61,6 +62,7 @@ class Task(ABC):
     keys: tuple[str, ...] = ("case", "group")
     saves: tuple[str, ...] = ()
     by_default: tuple[str, ...] = ()
+    fields: tuple[str, ...] = ()  # of an answer, what a user of Python begins with
     members: int = 1  # samples a case, where nothing else is asked for
 
     def settings(self) -> dict[str, Any]:
@@ -127,6 +129,14 @@ class Task(ABC):
     def write(self, answer: Answer, out: Path, kinds: Collection[str]) -> list[Path]:
         """The answer as files of these kinds, each written whole or not at all."""
         raise TypeError(f"{type(self).__name__} writes no files")
+
+    def gather(self, out: Path) -> list[Path]:
+        """Files of what all answers that `write` has put into a folder make together: asked for last, and again when more were added."""
+        return []
+
+    def probabilities(self, answer: Answer) -> tuple[np.ndarray, np.ndarray] | None:
+        """Probabilities (k, *s) and the true labels (*s) that a temperature can be fitted to, 0 and 1 where k is 1; None for no such."""
+        return None
 
     @abstractmethod
     def view(self, found: Found) -> View:

@@ -65,7 +65,8 @@ class Section:
 @dataclass(frozen=True)
 class View:
     """headline: the column of rows that cases are ranked by, larger is better, and its name in sentences. over: what the means are
-    over, where that is more than cases. notes: paragraphs under the table.
+    over, where that is more than cases. notes: paragraphs under the table. ranked: the column that cases are ranked by and its name, where
+    that is not the headline.
     """
 
     headline: str
@@ -74,6 +75,12 @@ class View:
     over: str = ""
     notes: list[tuple[str, str]] = field(default_factory=list)
     breakdowns: list[Breakdown] = field(default_factory=list)
+    ranked: tuple[str, str] | None = None
+
+    @property
+    def rank(self) -> tuple[str, str]:
+        """The column that cases are ranked by, larger is better, and its name."""
+        return self.ranked or (self.headline, self.name)
 
 
 @dataclass(frozen=True)

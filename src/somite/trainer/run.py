@@ -24,7 +24,7 @@ from ..environment import environment, has_bfloat16
 from ..errors import InputError
 from ..files import read_json, write_json, write_text
 from ..progress import tracked
-from ..recipe import Recipe, build, dump, parse
+from ..recipe import Recipe, build, dump, parse, settled
 from ..rng import derive
 from ..store import begun, kept
 from ..training import Training
@@ -46,7 +46,7 @@ def train(config: Namespace, out: Path, name: str = "") -> None:
 
     `name` is the recipe's, for reports.
     """
-    config = kept(config, out)
+    config = kept(settled(config), out)
     refuse_another(config, out)
     if finished(out):
         say(f"{out} is trained already ({read_json(out / 'training.json')['steps']} steps); nothing to do")

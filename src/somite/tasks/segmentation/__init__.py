@@ -37,7 +37,7 @@ class Segmentation(Task):
     score_name = "Dice"
     keys = ("case", "group", "label", "size", "tercile")
     saves = outputs.KINDS
-    by_default = ("mask", "probability", "spread")
+    by_default = fields = ("mask", "probability", "spread")
 
     def __init__(
         self,
@@ -105,6 +105,9 @@ class Segmentation(Task):
     def answer(self, models: Sequence[Model], record: Record, sampling: Sampling, keep: bool = False) -> Result:
         # nnU-Net averages the folds' logits; here: probabilities, as of every ensemble in somite, so that calibration compares.
         return answer(models, record, sampling.members, self.fusion, sampling.seed, self.batch, keep)
+
+    def probabilities(self, result: Result) -> tuple[np.ndarray, np.ndarray]:
+        return result.probability, result.record.truth
 
     def score(self, result: Result) -> Scored:
         """All metrics of one case, for each foreground label."""

@@ -14,7 +14,7 @@ LARGE = {"dice", "nsd", "hd95", "ece_all"}  # shown at the top of the page
 def view(found: Found) -> View:
     summary, labels = found.summary, len(found.summary["by_label"])
     rule = summary["empty_rule"].removeprefix("Empty masks: ")
-    breakdowns = [Breakdown("Dice by label", "Dice", summary["by_label"])] if labels > 1 else []
+    breakdowns = [Breakdown("Dice by label", "Mean Dice", summary["by_label"])] if labels > 1 else []
     return View(
         headline="dice",
         name="Dice",
