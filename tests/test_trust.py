@@ -6,7 +6,7 @@ import yaml
 import somite
 from somite import trust
 from somite.errors import InputError
-from somite.recipe import bundled, parse
+from somite.recipe import build, bundled, parse
 from somite.trust import bounded, only_own
 
 LAUGHS = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
@@ -119,3 +119,19 @@ def test_no_kind_of_node_hides_a_name(tmp_path, text):
     (tmp_path / "recipe.yaml").write_text(text)
     with pytest.raises(InputError, match="not somite's"):
         only_own(tmp_path / "recipe.yaml")
+
+
+def test_names_of_classes_may_be_any_text_and_name_nothing(tmp_path, monkeypatch):
+    (tmp_path / "strange.py").write_text("raise SystemExit('it was imported')\n")
+    (tmp_path / "thing.yaml").write_text("class_path: strange.Thing\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    names = ["not melanoma", "COVID-19/other (T2.1)", "strange.Thing", str(tmp_path / "thing.yaml"), "1"]
+    path = tmp_path / "recipe.yaml"
+    tree = yaml.safe_load(bundled()["classifier/small"].read_text())
+    path.write_text(yaml.safe_dump({**tree, "data": {**tree["data"], "classes": names}}))
+    only_own(path)
+    recipe = build(parse(path))
+    assert recipe.data.classes == names
+    path.write_text(yaml.safe_dump({**tree, "data": {**tree["data"], "classes": "strange.Thing"}}))
+    with pytest.raises(InputError, match=r"strange\.Thing, which is not somite's"):
+        only_own(path)
