@@ -392,7 +392,7 @@ def test_predict_on_a_full_disk(run, data, small_disk, refused):
     assert len(files(disk)) == 3 * 6 + 1
 
 
-@pytest.mark.parametrize("size", ["24k", "120k"])
+@pytest.mark.parametrize("size", [pytest.param("24k", marks=pytest.mark.slow), "120k"])
 def test_train_on_a_full_disk(data, small_disk, size):
     """In a process of its own: TensorBoard writes from a thread, and Lightning on the way out."""
     disk = small_disk(size)

@@ -66,7 +66,16 @@ def shrunk(name: str, channels: int, vae: Path) -> list[str]:  # noqa: C901 - on
 
 
 # The same network and method as another recipe's, on other data or at another size.
-LIKE_ANOTHER = {"sdseg/cvc", "sdseg/kvasir", "sdseg/refuge2", "sdseg/sts3d", "medsegdiff/images", "medsegdiff/v1", "segdiff/images", "ensemdiff/images"}
+LIKE_ANOTHER = {
+    "sdseg/cvc",
+    "sdseg/kvasir",
+    "sdseg/refuge2",
+    "sdseg/sts3d",
+    "medsegdiff/images",
+    "medsegdiff/v1",
+    "segdiff/images",
+    "ensemdiff/images",
+}
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in LIKE_ANOTHER else ()) for name in NAMES])

@@ -143,6 +143,7 @@ def half_t(radius, steps):
     return t_at(S, half_point(u[::-1], mse[::-1] / (4 * share * (1 - share))))
 
 
+@pytest.mark.slow
 def test_discs_are_lost_at_the_noise_of_their_size():
     """Half the prior's error within 25 timesteps of the table of translated discs, for each radius; the larger the later, strictly."""
     table = {1.5: 357, 3: 482, 6: 614, 10: 696}
@@ -297,6 +298,7 @@ class Filter(Network):
         return Output(torch.fft.ifft2(torch.fft.fft2(x) * gain[:, None]).real)
 
 
+@pytest.mark.slow
 def test_the_loss_of_images_only_falls():
     """Gaussian textures: monotone in t, where masks have a peak; and the closed form within 5 %."""
     f = np.fft.fftfreq(16)
