@@ -78,6 +78,7 @@ def parser() -> Parser:
         "-n", dest="count", metavar="N", type=int, default=16, help="images (default: 16); image i is a function of (seed, i)"
     )
     sample.add_argument("--first", type=int, default=0, help="number of the first image, to draw a part of many (default: 0)")
+    sample.add_argument("--labels", help="what every image is to show, separated by commas (default: one class after the other)")
     sample.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="in pixels (default: as trained)")
     sample.add_argument("--updates", type=int, help="of cells, a step (default: the recipe's)")
     sample.add_argument("--guidance", type=float, help="how strongly labels count; 1 is none (default: the recipe's)")

@@ -22,7 +22,7 @@ from .environment import has_bfloat16
 from .errors import InputError
 from .export import export_run
 from .files import read_json, sha256, write_json
-from .generation import generate
+from .generation import asked, generate
 from .pipeline import Run
 from .progress import tracked
 from .report.card import write_card
@@ -107,7 +107,9 @@ def predict(options: Namespace) -> None:
 
 def sample(options: Namespace) -> None:
     size = None if options.size is None else (options.size[0], options.size[1])
-    paths = generate(open_run(options), options.out, options.count, size=size, first=options.first, progress=tracked)
+    run = open_run(options)
+    labels, names = asked(run, options.count, options.labels)
+    paths = generate(run, options.out, options.count, labels, names, size, options.first, tracked)
     print(f"{len(paths)} images in {options.out}; all of them: {options.out / 'sheet.png'}")
 
 

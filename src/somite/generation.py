@@ -64,6 +64,25 @@ def generate(
     return paths
 
 
+def asked(run: Run, count: int, text: str | None) -> tuple[Tensor | None, list[str]]:
+    """(count, K) labels and their names: those named in `text`, separated by commas, in every image; without it one class after the other.
+
+    Raises InputError for labels that the run does not know, and for a run without labels that is asked for some.
+    """
+    task, names = run.recipe.task, list(run.recipe.data.classes or ())
+    if not (isinstance(task, Synthesis) and task.labelled):
+        if text is not None:
+            raise InputError(f"--labels {text}: {run.path} was trained without labels; leave --labels out")
+        return None, []
+    if text is None:
+        return torch.eye(len(names))[torch.arange(count) % len(names)], names
+    wanted = [name.strip() for name in text.split(",") if name.strip()]
+    unknown = [name for name in wanted if name not in names]
+    if unknown:
+        raise InputError(f"--labels {unknown[0]}: the run knows {', '.join(names)}")
+    return torch.tensor([[float(name in wanted) for name in names]]).expand(count, -1), names
+
+
 def size_of(size: int | list[int] | None, run: Run) -> tuple[int, int]:
     match size:
         case [height, width]:

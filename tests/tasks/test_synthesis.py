@@ -11,8 +11,10 @@ from PIL import Image
 import somite
 from contracts import TaskContract
 from regression import write_images
+from runs import tiny
 from somite.cli import main
 from somite.data.dataset import Data
+from somite.data.phantoms import write_phantoms
 from somite.diffusion.codec import Signed
 from somite.diffusion.methods import Diffusion
 from somite.diffusion.samplers import DDIM
@@ -106,9 +108,6 @@ def test_the_score_that_training_follows_draws_the_same_each_time(run):
 
 
 def test_other_runs_make_no_images(tmp_path, capsys):
-    from runs import tiny
-    from somite.data.phantoms import write_phantoms
-
     out = tiny(write_phantoms(tmp_path / "data", 6, (24, 24)), tmp_path / "run", "--training.steps=2", "--data.crop=16")
     assert main(["sample", str(out), "--out", str(tmp_path / "x"), "--device", "cpu"]) == 2
     assert "no run of synthesis" in capsys.readouterr().err
@@ -122,3 +121,35 @@ def test_a_sheet_is_rows_of_images():
     made = np.asarray(sheet([np.full((2, 3), value, np.uint8) for value in (10, 20, 30)], columns=2, gap=1))
     assert made.shape == (5, 7, 3)
     assert made[0, 0, 0] == 10 and made[0, 4, 0] == 20 and made[3, 0, 0] == 30 and made[3, 4, 0] == 255
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory):
+    """Two classes of phantoms, small and large, told by a labels.csv."""
+    place = tmp_path_factory.mktemp("labelled")
+    root = write_phantoms(place / "data", 8, (8, 8))
+    small = [f"--method.network.network.{name}={str(value).lower()}" for name, value in TINY.items()]
+    options = ["--data.preprocess.size=[8,8]", "--training.steps=3", "--training.batch=2", "--method.sampler.steps=2"]
+    assert main(["train", "geca/labels", f"--data.root={root}", *small, *options, "--out", str(place / "run")]) == 0
+    return somite.load(place / "run", device="cpu")
+
+
+def test_labels_are_asked_for(labelled, tmp_path, capsys):
+    names = labelled.recipe.data.classes
+    assert len(names) == labelled.method.network.network.y_embedder.classes == 2
+    turn = drawn(labelled, tmp_path / "turn", "-n", 4)
+    with (tmp_path / "turn" / "labels.csv").open() as file:
+        assert [[row[name] for name in names] for row in csv.DictReader(file)] == [["1", "0"], ["0", "1"]] * 2
+    first = drawn(labelled, tmp_path / "first", "-n", 4, "--labels", names[0])
+    same = [np.array_equal(first[name], turn[name]) for name in sorted(turn)]
+    assert same[0] and same[2]  # images 0 and 2 were of that class already
+    unguided = drawn(labelled, tmp_path / "unguided", "-n", 1, "--labels", names[0], "--guidance", 0)
+    other = drawn(labelled, tmp_path / "other", "-n", 1, "--labels", names[1], "--guidance", 0)
+    assert np.array_equal(unguided["sample-00000.png"], other["sample-00000.png"])  # guidance 0 looks at no labels
+    assert main(["sample", str(labelled.path), "--labels", "purple", "--out", str(tmp_path / "x"), "--device", "cpu"]) == 2
+    assert f"the run knows {', '.join(names)}" in capsys.readouterr().err
+
+
+def test_a_run_without_labels_is_asked_for_none(run, tmp_path, capsys):
+    assert main(["sample", str(run.path), "--labels", "a", "--out", str(tmp_path / "x"), "--device", "cpu"]) == 2
+    assert "trained without labels" in capsys.readouterr().err

@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..errors import InputError
 from ..nn.automaton import at_least_one
-from ..nn.conditioning import FinalLayer, LabelEmbedder, TimestepEmbedder, embedded, modulated, plain, positions, silent
+from ..nn.conditioning import FinalLayer, LabelEmbedder, TimestepEmbedder, counted, embedded, modulated, plain, positions, silent
 from ..nn.padding import cropped, extended
 from ..types import Cond, Maps, Network, Output, State, Timesteps
 
@@ -40,13 +40,14 @@ class DiT(Network):
         heads: int = 6,
         patch: int = 2,
         mlp_ratio: int = 4,
-        classes: int = 0,
+        classes: int | None = 0,
         image_channels: int = 0,
         learn_variance: bool = True,
         dims: Literal[2, 3] = 2,
         checkpointing: bool = False,
     ) -> None:
         super().__init__()
+        classes = counted(classes)
         at_least_one(target_channels=target_channels, width=width, depth=depth, heads=heads, patch=patch, mlp_ratio=mlp_ratio)
         if width % heads:
             raise InputError(f"--method.network.heads {heads}: does not divide the width {width}; take one that does")

@@ -21,7 +21,7 @@ from ..errors import InputError
 from ..nn.automaton import ARITHMETIC, Cellular, Expected, Firing, Stochastic, at_least_one
 from ..nn.cell_inference import evolved
 from ..nn.cell_transformer import CellTransformer
-from ..nn.conditioning import LabelEmbedder, Positions, TimestepEmbedder, embedded, positions
+from ..nn.conditioning import LabelEmbedder, Positions, TimestepEmbedder, counted, embedded, positions
 from ..nn.neighbours import Border, neighbourhood
 from ..types import Cond, Maps, Network, Output, State, Timesteps
 
@@ -50,7 +50,7 @@ class GeCA(Network, Cellular):
         heads: int = 12,
         mlp: int = 3072,
         updates: int = 12,
-        classes: int = 0,
+        classes: int | None = 0,
         image_channels: int = 0,
         learn_variance: bool = True,
         radius: int | None = 1,
@@ -64,6 +64,7 @@ class GeCA(Network, Cellular):
         arithmetic: Literal["float32", "bfloat16"] = "float32",
     ) -> None:
         super().__init__()
+        classes = counted(classes)
         at_least_one(target_channels=target_channels, hidden=hidden, width=width, heads=heads, mlp=mlp, updates=updates)
         if arithmetic not in ARITHMETIC:
             raise InputError(f"--method.network.arithmetic {arithmetic}: cells compute in {' or '.join(ARITHMETIC)}")

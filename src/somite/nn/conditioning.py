@@ -140,3 +140,12 @@ def silent(*layers: nn.Linear) -> None:
     for layer in layers:
         nn.init.zeros_(layer.weight)
         nn.init.zeros_(layer.bias)
+
+
+def counted(classes: int | None) -> int:
+    """How many labels a network is told: None, in a recipe, is as many as the data have, which training fills in."""
+    if classes is None:
+        raise InputError(
+            "--method.network.classes is null, which training fills in from labelled data; give a task that needs labels, or a number"
+        )
+    return classes
