@@ -35,7 +35,7 @@ class Autoencoder(Codec):
     scale: brings latents to a standard deviation of 1. None measures it on the first training batch, as published, and keeps it
     beside the weights. The published code's are 1/7.9 for teeth and 1/8.7 for abdominal organs, not the 0.18215 of photographs.
 
-    decoder: a run of `autoencoder/tiny`, which decodes in place of the autoencoder's own: fifteen times faster at published size.
+    decoder: a run of `autoencoder/tiny`, which decodes in place of the autoencoder's own: ten times faster at published size.
 
     convolutions: of decoding on a CPU. "winograd" computes the large ones with fewer multiplications (nn/winograd.py: within 1e-4 of
     the largest value); "direct" as torch does by itself. Encoding, which makes what training learns, is direct.

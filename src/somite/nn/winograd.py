@@ -1,8 +1,8 @@
 """3x3 convolutions in 2D with a fifth of the multiplications: Winograd's way, F(6x6, 3x3). For inference on CPUs, in float32.
 
 Lavin & Gray 2016 (arXiv 1509.09308), as torch's builds for Linux and macOS have it from NNPACK. torch itself asks NNPACK for large
-batches only, and where oneDNN is off. Measured on AVX2: 2 to 3 times as fast as direct convolution from 128 channels and 64 x 64 pixels
-on (docs/results/sdseg-cpu.md). Results differ from exact ones by about 2e-5 of the largest value, those of direct convolution by 1e-6.
+batches only, and where oneDNN is off. Single layers on AVX2: 2 to 3 times as fast as direct convolution from 128 channels and 64 x 64
+pixels on (whole networks: docs/results/sdseg-cpu.md). Results differ from exact ones by about 2e-5 of the largest value, those of direct convolution by 1e-6.
 """
 
 from typing import Any
