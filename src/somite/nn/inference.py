@@ -46,8 +46,7 @@ class Inference(TorchFunctionMode):
         }
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401 - any function of torch
-        call = self.ours.get(func, func)
-        return call(*args, **(kwargs or {}))
+        return (self.ours.get(func) or func)(*args, **(kwargs or {}))
 
     def conv2d(self, x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any, **named: Any) -> Tensor:  # noqa: ANN401
         """Winograd's way where it `fits`; a matrix product where pixels are few.
