@@ -6,7 +6,7 @@ from monai.losses import DiceCELoss, DiceLoss
 from torch.nn import functional as F
 
 from contracts import TermContract
-from somite.diffusion.terms import Aux, Clean, CrossEntropy, DeepSupervision, Dice, DiceCE, Noise, Variational
+from somite.diffusion.terms import Aux, Clean, CrossEntropy, DeepSupervision, Dice, DiceCE, Early, Noise, Variational
 from somite.errors import InputError
 from somite.types import Noised, Output, Prediction
 
@@ -16,12 +16,23 @@ def example(k=1, b=3, levels=2, size=(8, 6)):
     labels = torch.randint(max(k, 2), (b, *size))
     target = labels[:, None].float() if k == 1 else F.one_hot(labels, k).movedim(-1, 1).float()
     logits = 2 * torch.randn(b, k, *size)
-    aux = {"rgb": torch.rand(b, 3, *size), "deep": torch.randn(b, levels, k, *size)}
+    aux = {"rgb": torch.rand(b, 3, *size), "deep": torch.randn(b, levels, k, *size), "early": torch.randn(b, k, *size)}
     pred = Prediction(torch.randn(b, k, *size), torch.randn(b, k, *size), Output(logits, aux=aux), logits)
     return pred, Noised(target, 2 * target - 1, torch.randn(b, k, *size), torch.randn(b, k, *size), torch.zeros(b).long())
 
 
-TERMS = [Noise(), Clean(), Clean(power=1.0), Aux("rgb"), Aux("rgb", channels=1), CrossEntropy(), Dice(), DiceCE(), DeepSupervision()]
+TERMS = [
+    Noise(),
+    Clean(),
+    Clean(power=1.0),
+    Aux("rgb"),
+    Aux("rgb", channels=1),
+    CrossEntropy(),
+    Dice(),
+    DiceCE(),
+    DeepSupervision(),
+    Early(),
+]
 
 
 @pytest.mark.parametrize("term", TERMS, ids=lambda t: type(t).__name__)
@@ -175,3 +186,14 @@ class TestDiceCE(contract(DiceCE(), channels=3)):
 
 class TestDeepSupervision(contract(DeepSupervision())):
     pass
+
+
+def test_what_is_said_early_learns_from_what_is_said_at_last_and_not_the_other_way():
+    value, early = torch.randn(2, 1, 4, 4, requires_grad=True), torch.randn(2, 1, 4, 4, requires_grad=True)
+    found = Early()(Prediction(value, value, Output(value, aux={"early": early})), example()[1])
+    torch.testing.assert_close(found, ((early - value) ** 2).flatten(1).mean(1))
+    found.sum().backward()
+    assert value.grad is None
+    torch.testing.assert_close(early.grad, 2 * (early - value).detach() / 16)
+    with pytest.raises(InputError, match=r"--method\.network\.early true"):
+        Early()(Prediction(value, value, Output(value)), example()[1])

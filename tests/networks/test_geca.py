@@ -299,7 +299,8 @@ def test_the_estimate_is_begun_anew_and_hidden_numbers_are_inherited():
 
 @pytest.mark.parametrize(
     ("options", "match"),
-    [({"heads": 3}, "heads 3"), ({"updates": 0}, "updates 0"), ({"radius": 0}, "radius 0"), ({"hidden": 0}, "hidden 0")],
+    [({"heads": 3}, "heads 3"), ({"updates": 0}, "updates 0"), ({"radius": 0}, "radius 0"), ({"hidden": 0}, "hidden 0")]
+    + [({"least": 3}, "least 3"), ({"early": True, "least": 1}, "before a single update")],
 )
 def test_sizes_that_do_not_fit_are_refused(options, match):
     with pytest.raises(InputError, match=match):
@@ -337,3 +338,36 @@ def test_a_checkpoint_is_told_by_its_names_and_its_sizes_are_read_off():
         architecture({k: v for k, v in state.items() if ".net." not in k}, path)
     with pytest.raises(InputError, match=r"layers\.1"):
         architecture(state | {"transformer.layers.1.0.norm.weight": torch.zeros(48)}, path)
+
+
+def test_what_it_says_early_is_what_a_shorter_loop_says_at_last():
+    torch.manual_seed(0)
+    long, shorter = alive(tiny(updates=4, early=True)).train(), [tiny(updates=updates).train() for updates in (1, 2, 3)]
+    x, t, labels = torch.randn(2, 4, 8, 8), torch.tensor([5, 500]), {"labels": torch.eye(3)[:2]}
+    met = set()
+    for seed in range(12):
+        with seeded(seed, "ab"):
+            said = long(x, t, long.encode(labels)).aux["early"]
+        for network in shorter:
+            network.load_state_dict(long.state_dict())
+            with seeded(seed, "ab"):
+                if torch.allclose(network(x, t, network.encode(labels)).value, said, rtol=1e-4, atol=1e-5):
+                    met.add(network.updates)
+    assert met == {1, 2, 3}
+    with torch.no_grad():
+        out = long(x, t, long.encode(labels))
+    assert out.aux["early"] is out.value
+
+
+def test_training_may_vary_the_updates_and_answers_make_them_all():
+    network = alive(tiny(updates=4, least=2))
+    x, t, known, made = torch.randn(2, 4, 8, 8), torch.tensor([5, 500]), network.encode({"labels": torch.zeros(2, 3)}), []
+    own = network.rule.updated
+    network.rule.updated = lambda *given: made.append(1) or own(*given)
+    counts = {True: set(), False: set()}
+    for training in (True, False):
+        for _ in range(40):
+            made.clear()
+            network.train(training)(x, t, known)
+            counts[training].add(len(made))
+    assert counts == {True: {2, 3, 4}, False: {4}}

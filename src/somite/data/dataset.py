@@ -17,6 +17,7 @@ from ..nn.padding import mirrored
 from ..types import Sample
 from . import labelled
 from .augment import Augmentation, spatial
+from .extra import Extra
 from .listing import Source, check_splits
 from .preprocess import Preprocess
 from .published import resplit
@@ -44,6 +45,7 @@ class Data:
     fold, folds: cross-validation. Training and validation cases are divided anew into `folds` parts by patient, and part `fold`
     is the validation; the test split stays. An nnU-Net raw folder's splits_final.json is taken as it is.
     cache_gb: decoded cases are kept in memory up to this size.
+    extra: a further folder whose images are for training alone, such as generated ones (`extra.py`).
     raters: each training example has the mask of one rater, drawn anew each time, from the files in raters/ (see `raters.py`);
     validation and evaluation compare with masks/ as ever. For binary masks.
     """
@@ -66,6 +68,7 @@ class Data:
         foreground: list[int] | None = None,
         splits: str | None = None,
         classes: list[str] | None = None,
+        extra: Extra | None = None,
     ) -> None:
         if raters and labels is not None:
             raise InputError("--data.raters is for binary masks, and --data.labels names classes: leave one of them out")
@@ -78,7 +81,7 @@ class Data:
         self.foreground_rate, self.split_seed = foreground_rate, split_seed
         self.rates = rates or {"train": 0.7, "val": 0.1, "test": 0.2}
         self.cache_gb, self.fold, self.folds, self.raters = cache_gb, fold, folds, raters
-        self.foreground, self.splits, self.classes = foreground, splits, classes
+        self.foreground, self.splits, self.classes, self.extra = foreground, splits, classes, extra
         self.needs = frozenset({"image", "mask"})
         self._forget()
 
@@ -95,7 +98,7 @@ class Data:
 
     def moved(self, root: str) -> "Data":
         """Another data set with the same preprocessing, and its own splits: a fold is of the data that it was made for."""
-        return self._changed(root=root, fold=None, splits=None)
+        return self._changed(root=root, fold=None, splits=None, extra=None)
 
     def _changed(self, **attributes: object) -> "Data":
         other = copy(self)
@@ -128,7 +131,7 @@ class Data:
         if split == "all":
             return self.enough(self.source.all)
         if not self._cases:
-            self._cases = self.find() if self.fold is None else self.divided(self.find(), self.fold)
+            self._cases = self.joined(self.find() if self.fold is None else self.divided(self.find(), self.fold))
         if not self._cases.get(split):
             raise InputError(
                 f"{self.path} has no cases in the split {split!r}; it has {', '.join(f'{k} ({len(v)})' for k, v in self._cases.items())}"
@@ -148,6 +151,13 @@ class Data:
             rate = self.rates.get("val", 0.1)
             splits |= assign(splits["train"], {"train": 1 - rate, "val": rate}, self.split_seed)
         return splits
+
+    def joined(self, found: dict[str, list[Case]]) -> dict[str, list[Case]]:
+        """With the extra cases in training."""
+        if self.extra is None:
+            return found
+        own = [] if self.extra.alone else found.get("train", [])
+        return {**found, "train": own + self.enough(self.extra.cases(self.needs, self.source.classes))}
 
     def divided(self, found: dict[str, list[Case]], fold: int) -> dict[str, list[Case]]:
         """Training and validation cases as this fold of the cross-validation has them."""

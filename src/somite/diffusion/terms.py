@@ -78,6 +78,21 @@ class Aux(Term):
         return per_example((aux[:, None] - ex.target[None]) ** 2)
 
 
+class Early(Term):
+    """|| aux["early"] - value ||^2: what a network with a loop says early against what it says at last, which takes no gradient.
+
+    Intra-loop self-distillation (ELT, arXiv 2604.09168): a loop that may be left early. Zero where further updates change nothing.
+    """
+
+    def __init__(self, weight: float = 1.0) -> None:
+        self.weight = weight
+
+    def __call__(self, pred: Prediction, ex: Noised) -> Tensor:
+        if "early" not in pred.output.aux:
+            raise InputError("the term Early needs a network that hands on what it said early; for GeCA set --method.network.early true")
+        return per_example((pred.output.aux["early"] - pred.output.value.detach()) ** 2)
+
+
 class Variational(Term):
     """One term of the variational bound, in bits a dimension: what trains a learned variance (Nichol & Dhariwal 2021, eq. 15).
 

@@ -8,6 +8,8 @@ All is measured between feature vectors (n, d), which some extractor makes of im
     nearest               for each generated vector the nearest of the training vectors
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from jaxtyping import Float
 from scipy.spatial.distance import cdist
@@ -38,6 +40,25 @@ def kid_interval(real: Features, made: Features, level: float = 0.95, draws: int
         found[draw] = apart(r, kernel[0]) + apart(m, kernel[1]) - 2 * (r @ kernel[2] @ m) / (r.sum() * m.sum())
     low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
     return Interval(kid(real, made), float(low), float(high), len(made), len(made))
+
+
+def kid_weighted(real: Features, made: Features) -> Callable[[np.ndarray], np.ndarray]:
+    """KID as a function of weights (draws, n) of the n cases: `real` is of one vector a case, `made` of as many as each had, case by case.
+
+    For bootstraps over cases; a row of ones gives `kid`.
+    """
+    check(real, made, 2)
+    each, left = divmod(len(made), len(real))
+    if left:
+        raise ValueError(f"every case has as many generated vectors as another, got {len(made)} of {len(real)} cases")
+    kernel = [(a @ b.T / real.shape[1] + 1) ** 3 for a, b in ((real, real), (made, made), (real, made))]
+
+    def weighted(w: np.ndarray) -> np.ndarray:
+        m = np.repeat(w, each, axis=1)
+        between = np.einsum("dr,rm,dm->d", w, kernel[2], m, optimize=True) / (w.sum(1) * m.sum(1))
+        return np.array([apart(r, kernel[0]) + apart(g, kernel[1]) for r, g in zip(w, m, strict=True)]) - 2 * between
+
+    return weighted
 
 
 def apart(weights: np.ndarray, kernel: np.ndarray) -> float:

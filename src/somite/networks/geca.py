@@ -11,6 +11,7 @@ The official program, which published checkpoints need: positions "flat", border
 and shared_draws False. Where guidance is 1 that program hands all on, hands_on "cells": its estimate then grows from step to step.
 """
 
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -38,6 +39,9 @@ class GeCA(Network, Cellular):
     hands_on: "hidden" alone; "cells" the estimate as well, which then is not begun anew.
     firing: which cells act at inference. # Paper: `Stochastic`; here: `Expected`, all by their share, because guidance would amplify
     the masks' noise. Training is always stochastic.
+    least: training makes a number of updates between it and `updates`, drawn anew for each batch, so that sampling may take any of
+    these; None: always `updates`. early: training also hands on the value after some smaller number of updates, as aux["early"], for
+    the term `Early` (without gradient no loop is left early, and it is the value itself).
     checkpointing: less memory in training for a third more time. arithmetic: of matrix products at inference; "bfloat16" is
     faster where the machine has instructions for it (environment.has_bfloat16).
     """
@@ -62,6 +66,8 @@ class GeCA(Network, Cellular):
         checkpointing: bool = False,
         firing: Firing | None = None,
         arithmetic: Literal["float32", "bfloat16"] = "float32",
+        least: int | None = None,
+        early: bool = False,
     ) -> None:
         super().__init__()
         classes = counted(classes)
@@ -70,10 +76,17 @@ class GeCA(Network, Cellular):
             raise InputError(f"--method.network.arithmetic {arithmetic}: cells compute in {' or '.join(ARITHMETIC)}")
         if width % heads:
             raise InputError(f"--method.network.heads {heads}: does not divide the width {width}; take one that does")
+        if least is not None and not 1 <= least <= updates:
+            raise InputError(f"--method.network.least {least}: training makes between 1 and {updates} updates (--method.network.updates)")
+        if early and (least or updates) < 2:
+            raise InputError(
+                "--method.network.early true: before a single update there is nothing; train with updates of 2 or more (least too)"
+            )
         if radius is not None and radius < 1:
             raise InputError(f"--method.network.radius {radius}: cells see at least their neighbours, 1; null stands for all cells")
         self.target_channels, self.image_channels, self.dims = target_channels, image_channels, dims
         self.learn_variance, self.updates, self.update_rate = learn_variance, updates, update_rate
+        self.least, self.early = least, early
         self.radius, self.positions, self.border, self.hands_on = radius, positions, border, hands_on
         self.outputs, self.hidden, self.width = target_channels * (2 if learn_variance else 1), hidden, width
         self.firing, self.arithmetic = firing or Expected(), ARITHMETIC[arithmetic]
@@ -107,13 +120,18 @@ class GeCA(Network, Cellular):
         call = self.rule.call(c, place, neighbourhood(space, self.radius, self.border, x.device))
         firing = Stochastic() if self.training else self.firing
         cells = self.born(x, state)
-        fires = [firing.draw(self.update_rate, (len(x), *space), x.device).flatten(1) for _ in range(self.updates)]
-        if torch.is_grad_enabled():
-            for fired in fires:
-                cells = self.rule.updated(cells, fired, call)
-        else:
-            cells = evolved(self.rule, cells, fires, call, self.arithmetic)
-        return self.read(cells, space)
+        updates = self.updates if self.least is None or not self.training else among(self.least, self.updates, x)
+        fires = [firing.draw(self.update_rate, (len(x), *space), x.device).flatten(1) for _ in range(updates)]
+        if not torch.is_grad_enabled():
+            out = self.read(evolved(self.rule, cells, fires, call, self.arithmetic), space)
+            return replace(out, aux={"early": out.value}) if self.early else out
+        early = among(1, updates - 1, x) if self.early and self.training else 0
+        aux: dict[str, Tensor] = {}
+        for done, fired in enumerate(fires, 1):
+            cells = self.rule.updated(cells, fired, call)
+            if done == early:
+                aux["early"] = self.read(cells, space).value
+        return replace(self.read(cells, space), aux=aux)
 
     def check(self, x: Tensor, cond: Cond) -> None:
         if x.ndim != 2 + self.dims or x.shape[1] != self.target_channels:
@@ -144,3 +162,8 @@ class GeCA(Network, Cellular):
         estimate = cells[..., self.target_channels : self.target_channels + self.outputs].transpose(1, 2).unflatten(2, space)
         value, *var = estimate.split(self.target_channels, 1)
         return Output(value, var=var[0] if var else None, state=state)
+
+
+def among(low: int, high: int, x: Tensor) -> int:
+    """One of low .. high, drawn alike, for a whole batch."""
+    return min(low + int(rng.uniform((len(x),), x.device)[0] * (high - low + 1)), high)

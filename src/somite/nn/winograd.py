@@ -12,7 +12,7 @@ from torch import Tensor
 
 CHANNELS, SIZE = 64, 32  # below them, transforming kernels and images costs what is saved
 TILE = 6  # outputs of one tile, along an axis
-WORKSPACE = 2**25  # bytes of transformed tiles; larger images are done in strips of rows. At 2**28 a 256 x 256 decoder peaks 180 MiB higher
+WORKSPACE = 2**24  # bytes of transformed tiles; larger images are done in strips of rows. At 2**28 a 256 x 256 decoder peaks 180 MiB higher
 
 
 def available() -> bool:

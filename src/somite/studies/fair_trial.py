@@ -24,12 +24,12 @@ from ..analysis.curves import by_case as curve_by_case
 from ..baselines.plan import supervision, topology
 from ..errors import InputError
 from ..metrics.intervals import Interval, pooled_interval
-from ..recipe import path_of
-from ..study.jobs import LOSSES, RAW, ROWS, TEMPERATURE, Answer, Job
+from ..study.jobs import ROWS, Job
+from ..study.masks import LOSSES, RAW, TEMPERATURE, Answer, Masks
 from ..study.study import Asked, Rows, Study, Tables
+from ..study.trees import Tree, bundled
 from ..study.verdict import Claim, adjusted, compared, picked
 
-Tree = dict[str, Any]
 NETWORKS = {
     "EnsemDiff": "ensemdiff/small",
     "SegDiff": "segdiff/small",
@@ -122,11 +122,11 @@ class FairTrial(Study):
                 keys = (("network", network), ("method", method), ("seed", seed))
                 text = yaml.safe_dump(cell(network, method, asked.data, budget, seed, asked.budget == "paper"), sort_keys=False)
                 folder, curve = asked.out / f"{network}-{method}-{seed}".lower(), budget.timesteps if method == "diffusion" else 0
-                made.append(Job(folder, keys, text, answers(network, method, budget), curve, asked.threads))
+                made.append(Job(folder, keys, text, Masks(answers(network, method, budget), curve), asked.threads))
         return made
 
     def claims(self, tables: Tables) -> dict[str, list[Claim]]:
-        rows, curves = tables[ROWS], tables[LOSSES]
+        rows, curves = tables[ROWS], tables.get(LOSSES, [])
         return {
             "Claims of arXiv 2403.14440 on these data": of_paper(rows, curves),
             "With v prediction, which is not the paper's": by_velocity(rows),
@@ -152,7 +152,7 @@ def answers(network: str, method: str, budget: Budget) -> tuple[Answer, ...]:
 def cell(network: str, method: str, data: str, budget: Budget, seed: int, paper: bool) -> Tree:
     """One recipe of the grid, from the network's bundled one."""
     source = BASELINES.get(network) or (PAPER if paper else NETWORKS)[network]
-    recipe = yaml.safe_load(path_of(source).read_text(encoding="utf-8"))
+    recipe = bundled(source)
     if network == "nnU-Net":
         return nnunet(recipe, data, budget, seed)
     recipe["data"] = dataset(recipe["data"], data, budget.size)

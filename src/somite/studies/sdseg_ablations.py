@@ -27,15 +27,13 @@ import yaml
 from matplotlib.figure import Figure
 
 from ..errors import InputError
-from ..files import write_text
-from ..recipe import parse, path_of
-from ..study.jobs import RAW, ROWS, Answer, Job
+from ..study.jobs import ROWS, Job
+from ..study.masks import RAW, Answer, Masks
 from ..study.study import Asked, Study, Tables
+from ..study.trees import Tree, bundled, changed, part
 from ..study.verdict import Claim, adjusted, compared, mean, picked
 from ..style import COLOURS, styled
-from ..trainer.run import train
 
-Tree = dict[str, Any]
 BASE = ("base", "one step")
 STEPS = (2, 5, 10, 50)
 LATENT = "somite.diffusion.terms."
@@ -101,18 +99,6 @@ BUDGETS = {
 }
 
 
-def changed(place: str, value: Any) -> Callable[[Tree], None]:  # noqa: ANN401
-    """Set an argument of the method: "codec.posterior"."""
-
-    def change(arguments: Tree) -> None:
-        *path, name = place.split(".")
-        for part in path:
-            arguments = arguments[part]["init_args"]
-        arguments[name] = value
-
-    return change
-
-
 def noise(weight: float | None) -> Callable[[Tree], None]:
     """Noise prediction at all timesteps alike, with the latent loss of this weight."""
 
@@ -165,7 +151,7 @@ class Ablations(Study):
                 if cell == BASE:
                     answers += tuple(Answer("sample", (1,), steps, ("steps", str(steps))) for steps in budget.sampling)
                 keys = (("option", cell[0]), ("choice", cell[1]), ("seed", seed))
-                made.append(Job(asked.out / folder_name(*cell, seed), keys, text, answers, threads=asked.threads))
+                made.append(Job(asked.out / folder_name(*cell, seed), keys, text, Masks(answers), asked.threads))
         return made
 
     def prepare(self, asked: Asked) -> None:
@@ -245,17 +231,6 @@ def channels_of(cell: tuple[str, str]) -> int:
 
 def autoencoder(asked: Asked, channels: int) -> Path:
     return asked.out / f"autoencoder-{channels}"
-
-
-def part(out: Path, tree: Tree) -> None:
-    """Train what jobs stand on; what is trained already is left as it is."""
-    source = out.with_suffix(".yaml")
-    write_text(source, yaml.safe_dump(tree, sort_keys=False))
-    train(parse(source), out, out.name)
-
-
-def bundled(name: str) -> Tree:
-    return yaml.safe_load(path_of(name).read_text(encoding="utf-8"))
 
 
 def dataset(data: Tree, asked: Asked, size: int) -> Tree:

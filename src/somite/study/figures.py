@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from ..analysis.curves import means
 from ..style import COLOURS, DASHES, styled
-from .jobs import RAW
+from .masks import RAW
 from .verdict import SHOWN, mean, picked
 
 Rows = Sequence[dict[str, Any]]

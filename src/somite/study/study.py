@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ..errors import InputError
-from .jobs import LOSSES, ROWS, Job
-from .verdict import SHOWN, Claim
+from .jobs import ROWS, Job
+from .masks import LOSSES
+from .verdict import RULE, SHOWN, Claim, of_masks
 
 Rows = Sequence[dict[str, Any]]
-Tables = dict[str, list[dict[str, Any]]]
+Tables = dict[str, list[dict[str, Any]]]  # those that some job has written
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,15 @@ class Asked:
 
 class Study(ABC):
     """title: of the verdict. columns: the keys of a job that tell its cell, beside the seed. metrics: the columns of rows that the table
-    shows, with their names.
+    shows, with their names. rule: when a claim holds.
+
+    `told` and `figure` are those of segmentations; a study of other things brings its own.
     """
 
     title: ClassVar[str]
     columns: ClassVar[tuple[str, ...]] = ("network", "method")
     metrics: ClassVar[dict[str, str]] = SHOWN
+    rule: ClassVar[str] = RULE
 
     @abstractmethod
     def jobs(self, asked: Asked) -> list[Job]:
@@ -76,11 +80,15 @@ class Study(ABC):
         every = [job for seeds in (None, asked.seeds) for job in self.jobs(replace(asked, only=(), seeds=seeds))]
         return list({job.folder: job for job in every}.values())
 
+    def told(self, tables: Tables) -> list[str]:
+        """What the verdict says before its claims, in Markdown: the table of all cells."""
+        return of_masks(tables, self.columns, self.metrics)
+
     def figure(self, tables: Tables) -> Any:  # noqa: ANN401 - a matplotlib Figure, or None
         """One picture of the tables."""
         from .figures import forests
 
-        return forests(tables[ROWS], tables[LOSSES], self.columns)
+        return forests(tables[ROWS], tables.get(LOSSES, ()), self.columns)
 
 
 def study_of(name: str) -> Study:

@@ -11,7 +11,8 @@ from ..evaluation import with_interval
 from ..files import write_text
 from ..metrics.intervals import Interval, Paired, holm, interval, paired
 from ..tasks.segmentation.whole import floor, pooled
-from .jobs import BINS, ROWS, VOTES
+from .jobs import ROWS
+from .masks import BINS, VOTES
 
 Rows = Sequence[dict[str, Any]]
 SHOWN = {"dice": "Dice", "ece": "ECE a case", "ece_foreground": "ECE, foreground", "nll": "NLL"}
@@ -150,18 +151,16 @@ def listed(made: Sequence[Claim]) -> str:
     return "\n".join(claim.line() for claim in made)
 
 
-def write(
-    path: Path,
-    parts: Sequence[str],
-    tables: Mapping[str, Rows],
-    columns: Sequence[str],
-    metrics: Mapping[str, str],
-    claims: Mapping[str, Sequence[Claim]],
-) -> str:
-    """verdict.md: what it is, the table of all cells, the claims; returns the first list of claims as text."""
-    rows, bins, votes = (tables[name] for name in (ROWS, BINS, VOTES))
+def of_masks(tables: Mapping[str, Rows], columns: Sequence[str], metrics: Mapping[str, str]) -> list[str]:
+    """The table of all cells, and how its calibration errors are to be read."""
+    rows, bins, votes = (tables.get(name, ()) for name in (ROWS, BINS, VOTES))
     ece = [ECE + (VOTES_AND_FLOOR if bins else "")] if "ece" in metrics else []
-    told = [*parts, table(rows, columns, metrics, bins, votes), *ece, *([RULE] if any(claims.values()) else [])]
+    return [table(rows, columns, metrics, bins, votes), *ece]
+
+
+def write(path: Path, parts: Sequence[str], claims: Mapping[str, Sequence[Claim]], rule: str = RULE) -> str:
+    """verdict.md: what it is, the table of all cells, the claims with their `rule`; returns the first list of claims as text."""
+    told = [*parts, *([rule] if any(claims.values()) else [])]
     told += [f"## {title}\n\n{listed(made)}" for title, made in claims.items() if made]
     write_text(path, "\n\n".join(told) + "\n")
     return listed(next(iter(claims.values()), []))
