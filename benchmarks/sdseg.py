@@ -203,11 +203,30 @@ def aims(end: Ratios, memory: dict[str, float], size: int) -> list[str]:
     """Whether what was aimed at was reached; at 256 pixels, which the aims are about."""
     best, full = end[TINY]["speed-up"], end[FULL]["speed-up"]
     met = {True: "met", False: "**not met**"}
+    peaks = ", ".join(f"{form}: {memory[form] * 2**20 / 1e9:.2f}, {met[memory[form] * 2**20 < 2.5e9]}" for form in SAME)
     line = (
         f"Aimed at: 4 times with the tiny decoder ({met[best >= 4]}), 1.6 times with the autoencoder's at a difference of at most 0.01 ({met[full >= 1.6]}), "
-        f"less than 2.5 GB at the peak of the default's forms ({met[max(memory[form] for form in SAME) * 2**20 < 2.5e9]})."
+        f"less than 2.5 GB (10^9 bytes) at the peak ({peaks})."
     )
     return [line, ""] if size == 256 else []
+
+
+def run_of(values: dict[str, Any], load: float) -> dict[str, Any]:
+    """What of a run stays on the page when a later one takes its place."""
+    ratios = {form: values["whole"][form]["speed-up"] for form in SAME}
+    peaks = {form: values["peak MiB"][form] for form in SAME}
+    return {"date": f"{datetime.now(UTC):%Y-%m-%d}", "load": load, "speed-up": ratios, "peak MiB": peaks}
+
+
+def history(runs: list[dict[str, Any]]) -> list[str]:
+    """Every run, since ratios fall where other processes want the same memory and caches."""
+    head = ["date", "load at the start", *(f"{form}: {what}" for what in ("speed-up", "peak, MiB") for form in SAME)]
+    lines = ["## Every run of this page", "", "| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for run in runs:
+        told = [f"{run['speed-up'][form]:.2f}" if form in run["speed-up"] else "" for form in SAME]
+        told += [f"{run['peak MiB'][form]:.0f}" if form in run["peak MiB"] else "" for form in SAME]
+        lines.append(f"| {run['date']} | {run['load']:.1f} | " + " | ".join(told) + " |")
+    return [*lines, "", "The tables above are those of the last one.", ""]
 
 
 def left(parts: dict[str, Ratios]) -> str:
@@ -275,7 +294,7 @@ def table(values: dict[str, Any], size: int, rounds: int, threads: int, load: fl
             small = values["classes"][TINY][name]
             lines.append(f"| {name} | {row['seconds']:.2f} | {row['times']:.2f} | {small['seconds']:.2f} | {small['times']:.2f} |")
         lines += ["", "Measured once each, so to a tenth or so. The slices of a volume cost as many images.", ""]
-    return "\n".join(lines)
+    return "\n".join([*lines, *history(values["runs"])])
 
 
 def main() -> None:
@@ -300,11 +319,13 @@ def main() -> None:
     values["peak MiB"] = peaks(size, chosen.threads)
     if not chosen.quick:
         values["classes"] = classes(size)
+    kept = chosen.out / "sdseg-cpu.json"
+    values["runs"] = [*(json.loads(kept.read_text())["runs"] if kept.is_file() else []), run_of(values, load)]
     text = table(values, size, rounds, chosen.threads, load)
     print(text)
     chosen.out.mkdir(parents=True, exist_ok=True)
     (chosen.out / "sdseg-cpu.md").write_text(text)
-    (chosen.out / "sdseg-cpu.json").write_text(json.dumps({**values, "environment": environment()}, indent=2) + "\n")
+    kept.write_text(json.dumps({**values, "environment": environment()}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

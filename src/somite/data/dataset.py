@@ -156,8 +156,9 @@ class Data:
         """With the extra cases in training."""
         if self.extra is None:
             return found
-        own = [] if self.extra.alone else found.get("train", [])
-        return {**found, "train": own + self.enough(self.extra.cases(self.needs, self.source.classes))}
+        own = found.get("train", [])
+        more = self.enough(self.extra.cases(self.needs, self.source.classes, len(own)))
+        return {**found, "train": more if self.extra.alone else own + more}
 
     def divided(self, found: dict[str, list[Case]], fold: int) -> dict[str, list[Case]]:
         """Training and validation cases as this fold of the cross-validation has them."""

@@ -1,5 +1,6 @@
 """What a study asks of any run: the task's own scores of all test cases, sampled in one way or in several; and images drawn into a folder."""
 
+import math
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,15 +47,16 @@ class Scores(Asks):
 
 @dataclass(frozen=True)
 class Draws(Asks):
-    """Beside its scores the run draws `count` images into `out`, for the labels of its training cases, one after the other and again."""
+    """Beside its scores the run draws images into `out`, `ratio` for each of its training cases, for their labels one after the other."""
 
     out: Path
-    count: int
+    ratio: float
     scores: Scores
 
     def tables(self, run: Run, keys: Keys) -> dict[str, list[Row]]:
         data = run.recipe.data
         cases = data.cases("train")
-        labels = torch.tensor([cases[index % len(cases)].labels for index in range(self.count)])
-        generate(run, self.out, self.count, labels, list(data.source.classes))
+        count = math.ceil(self.ratio * len(cases))
+        labels = torch.tensor([cases[index % len(cases)].labels for index in range(count)])
+        generate(run, self.out, count, labels, data.source.classes)
         return self.scores.tables(run, keys)
