@@ -12,6 +12,7 @@ import torch
 from somite.data.augment import Augment
 from somite.data.dataset import Data
 from somite.data.digest import digest, summary
+from somite.data.extra import Extra
 from somite.data.images import write_png
 from somite.data.labelled import contradictions
 from somite.data.phantoms import write_phantoms
@@ -223,3 +224,22 @@ def test_a_label_that_is_mended_is_other_data(tmp_path):
     (root / "labels.csv").write_text(text.replace("case003,small", "case003,large"))
     after = labelled(root).cases("all")
     assert [digest([a]) == digest([b]) for a, b in zip(before, after, strict=True)] == [True, True, True, False, True, True]
+
+
+def test_extra_images_are_for_training_alone(tmp_path):
+    own = write(tmp_path / "own", ["id", "kind", "split"], [[f"c{i}", "ab"[i % 2], ["train", "test", "val"][i // 4]] for i in range(9)])
+    drawn = write(tmp_path / "drawn", ["id", "b", "a"], [[f"c{i}", i % 2, 1 - i % 2] for i in range(8)])
+
+    def cases(**options):
+        return {split: [case.id for case in labelled(own, extra=Extra(str(drawn), **options)).cases(split)] for split in ("train", "test")}
+
+    for found, count in ((cases(), 8), (cases(ratio=1.25), 5)):
+        assert found == {"train": ["c0", "c1", "c2", "c3", *[f"extra-c{i}" for i in range(count)]], "test": ["c4", "c5", "c6", "c7"]}
+    assert cases(ratio=1, alone=True)["train"] == [f"extra-c{i}" for i in range(4)]
+    joined = labelled(own, extra=Extra(str(drawn))).cases("train")
+    assert [case.labels for case in joined if case.id in ("c0", "extra-c0")] == [(1.0, 0.0)] * 2  # of the data's order, a then b
+    assert not {case.group for case in joined if "extra" in case.id} & {case.group for case in joined if "extra" not in case.id}
+    with pytest.raises(InputError, match=r"8 images, and --data\.extra\.ratio 3 asks for 12"):
+        cases(ratio=3)
+    with pytest.raises(InputError, match="must be above 0"):
+        cases(ratio=0)

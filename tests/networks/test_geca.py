@@ -299,8 +299,14 @@ def test_the_estimate_is_begun_anew_and_hidden_numbers_are_inherited():
 
 @pytest.mark.parametrize(
     ("options", "match"),
-    [({"heads": 3}, "heads 3"), ({"updates": 0}, "updates 0"), ({"radius": 0}, "radius 0"), ({"hidden": 0}, "hidden 0")]
-    + [({"least": 3}, "least 3"), ({"early": True, "least": 1}, "before a single update")],
+    [
+        ({"heads": 3}, "heads 3"),
+        ({"updates": 0}, "updates 0"),
+        ({"radius": 0}, "radius 0"),
+        ({"hidden": 0}, "hidden 0"),
+        ({"least": 3}, "least 3"),
+        ({"early": True, "least": 1}, "before a single update"),
+    ],
 )
 def test_sizes_that_do_not_fit_are_refused(options, match):
     with pytest.raises(InputError, match=match):

@@ -19,7 +19,7 @@ import yaml
 from matplotlib.figure import Figure
 
 from ..errors import InputError
-from ..study.jobs import ROWS, Job
+from ..study.jobs import Job
 from ..study.scores import Draws, Scores
 from ..study.study import Asked, Study, Tables
 from ..study.trees import Tree, bundled
