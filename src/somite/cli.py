@@ -97,12 +97,18 @@ def parser() -> Parser:
         "checkpoints",
         nargs="+",
         metavar="[KIND] FILE",
-        help="the authors' files, told by their names, or KIND first: mednca (model0.pth model1.pth), ensemdiff, segdiff, medsegdiff, sdseg",
+        help="the authors' files, told by their names, or KIND first: mednca (model0.pth model1.pth), ensemdiff, segdiff, medsegdiff, sdseg, "
+        "geca, dit",
     )
     import_.add_argument("--out", type=Path, required=True, help="run folder")
     import_.add_argument("--heads", type=int, help="attention heads, where they are not the published ones (files do not tell)")
     import_.add_argument(
-        "--raw", action="store_true", help="the weights as trained last, where a checkpoint holds their average too (sdseg)"
+        "--raw", action="store_true", help="the weights as trained last, where a checkpoint holds their average too (sdseg, geca, dit)"
+    )
+    import_.add_argument(
+        "--autoencoder",
+        metavar="SOURCE",
+        help="whose latents a checkpoint makes: a folder, file, run or hub id (geca, dit; default: stabilityai/sd-vae-ft-ema)",
     )
 
     export = commands.add_parser("export", help="a run of latent diffusion (SDSeg) as folders for diffusers")
