@@ -82,6 +82,9 @@ def parser() -> Parser:
     sample.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="in pixels (default: as trained)")
     sample.add_argument("--updates", type=int, help="of cells, a step (default: the recipe's)")
     sample.add_argument("--guidance", type=float, help="how strongly labels count; 1 is none (default: the recipe's)")
+    sample.add_argument("--engine", choices=["pool", "ray"], default="pool", help="who draws: processes here, or a Ray cluster")
+    sample.add_argument("--workers", type=int, default=1, help="how many (pool and local ray); 1 process of pool is this one")
+    sample.add_argument("--address", help="of a running Ray cluster, which sees these folders too")
     sample.add_argument("--out", type=Path, required=True, help="folder for the images; the same line again goes on")
 
     calibrate = commands.add_parser("calibrate", help="fit a temperature on the validation cases, for --calibrated")

@@ -111,7 +111,12 @@ def sample(options: Namespace) -> None:
     size = None if options.size is None else (options.size[0], options.size[1])
     run = open_run(options)
     labels, names = asked(run, options.count, options.labels)
-    paths = generate(run, options.out, options.count, labels, names, size, options.first, tracked)
+    engine: Engine | None = None
+    if options.engine == "ray":
+        engine = Ray(options.workers, options.address, gpus=int(next(run.method.parameters()).is_cuda))
+    elif options.workers != 1:
+        engine = Pool(options.workers)
+    paths = generate(run, options.out, options.count, labels, names, size, options.first, tracked, engine)
     print(f"{len(paths)} images in {options.out}; all of them: {options.out / 'sheet.png'}")
 
 
