@@ -20,6 +20,7 @@ ROOT = Path(str(files("somite") / "recipes"))
 NAMES = sorted(path.relative_to(ROOT).with_suffix("").as_posix() for path in ROOT.rglob("*.yaml"))
 SMALL = {"channels": 32, "hidden": 8, "updates": 2, "mults": [1, 1, 1, 1, 1], "res_blocks": 1, "rrdb_blocks": 1}
 SMALL |= {"blocks": 1, "width": 8, "encoder_channels": 32, "encoder_mults": [1, 1], "encoder_blocks": 1}
+TRANSFORMER = {"heads": 2, "depth": 1, "mlp": 8}  # whose width is so many heads'
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +34,15 @@ def vae(tmp_path_factory):
 def shrunk(name: str, channels: int, vae: Path) -> list[str]:  # noqa: C901 - one line a kind of part
     """Overrides that make any recipe tiny: the network's known sizes, two steps of everything."""
     config = parse(path_of(name))
-    network = config.method.init_args.network
+    network, place = config.method.init_args.network, "--method.network"
+    if network.class_path.endswith("Guided"):
+        network, place = network.init_args.network, f"{place}.network"
     arguments = vars(network.init_args)
-    small = {key: value for key, value in SMALL.items() if key in arguments}
+    small = {
+        key: value
+        for key, value in (SMALL | (TRANSFORMER if "heads" in arguments and "width" in arguments else {})).items()
+        if key in arguments
+    }
     if isinstance(arguments.get("channels"), list):
         small["channels"] = [4, 8, 8, 8]
     if channels != config.data.preprocess.init_args.channels:
@@ -44,7 +51,7 @@ def shrunk(name: str, channels: int, vae: Path) -> list[str]:  # noqa: C901 - on
         small |= {"mults": [1, 1], "attention": [2]}
     if name == "autoencoder/tiny":
         small["teacher.source"] = vae
-    out = [f"--method.network.{key}={value}" for key, value in small.items()]
+    out = [f"{place}.{key}={value}" for key, value in small.items()]
     codec = config.method.init_args.get("codec")
     sampler = config.method.init_args.get("sampler")
     if sampler and sampler.init_args.steps > 1:
@@ -65,7 +72,7 @@ def shrunk(name: str, channels: int, vae: Path) -> list[str]:  # noqa: C901 - on
     return [*out, "--training.steps=2", "--training.batch=2"]
 
 
-# The same network and method as another recipe's, on other data or at another size.
+# The same network and method as another recipe's, on other data or at another size, or parts that other recipes have tested between them.
 LIKE_ANOTHER = {
     "sdseg/cvc",
     "sdseg/kvasir",
@@ -75,6 +82,9 @@ LIKE_ANOTHER = {
     "medsegdiff/v1",
     "segdiff/images",
     "ensemdiff/images",
+    "geca/official",
+    "dit/labels",
+    "dit/latents",
 }
 
 

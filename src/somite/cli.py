@@ -82,6 +82,9 @@ def parser() -> Parser:
     sample.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="in pixels (default: as trained)")
     sample.add_argument("--updates", type=int, help="of cells, a step (default: the recipe's)")
     sample.add_argument("--guidance", type=float, help="how strongly labels count; 1 is none (default: the recipe's)")
+    sample.add_argument("--engine", choices=["pool", "ray"], default="pool", help="who draws: processes here, or a Ray cluster")
+    sample.add_argument("--workers", type=int, default=1, help="how many (pool and local ray); 1 process of pool is this one")
+    sample.add_argument("--address", help="of a running Ray cluster, which sees these folders too")
     sample.add_argument("--out", type=Path, required=True, help="folder for the images; the same line again goes on")
 
     calibrate = commands.add_parser("calibrate", help="fit a temperature on the validation cases, for --calibrated")
@@ -97,12 +100,18 @@ def parser() -> Parser:
         "checkpoints",
         nargs="+",
         metavar="[KIND] FILE",
-        help="the authors' files, told by their names, or KIND first: mednca (model0.pth model1.pth), ensemdiff, segdiff, medsegdiff, sdseg",
+        help="the authors' files, told by their names, or KIND first: mednca (model0.pth model1.pth), ensemdiff, segdiff, medsegdiff, sdseg, "
+        "geca, dit",
     )
     import_.add_argument("--out", type=Path, required=True, help="run folder")
     import_.add_argument("--heads", type=int, help="attention heads, where they are not the published ones (files do not tell)")
     import_.add_argument(
-        "--raw", action="store_true", help="the weights as trained last, where a checkpoint holds their average too (sdseg)"
+        "--raw", action="store_true", help="the weights as trained last, where a checkpoint holds their average too (sdseg, geca, dit)"
+    )
+    import_.add_argument(
+        "--autoencoder",
+        metavar="SOURCE",
+        help="whose latents a checkpoint makes: a folder, file, run or hub id (geca, dit; default: stabilityai/sd-vae-ft-ema)",
     )
 
     export = commands.add_parser("export", help="a run of latent diffusion (SDSeg) as folders for diffusers")

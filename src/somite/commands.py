@@ -27,9 +27,11 @@ from .pipeline import Run
 from .progress import tracked
 from .report.card import write_card
 from .report.html import write_report
+from .sampling import class_path
 from .study.engines import Engine, Pool, Ray, Submitit
 from .study.run import run_study
 from .study.study import Asked, study_of
+from .tasks.synthesis import Synthesis
 from .tasks.task import Task
 from .trainer.run import finished, train
 from .weights.importer import import_run, importers
@@ -109,7 +111,12 @@ def sample(options: Namespace) -> None:
     size = None if options.size is None else (options.size[0], options.size[1])
     run = open_run(options)
     labels, names = asked(run, options.count, options.labels)
-    paths = generate(run, options.out, options.count, labels, names, size, options.first, tracked)
+    engine: Engine | None = None
+    if options.engine == "ray":
+        engine = Ray(options.workers, options.address, gpus=int(next(run.method.parameters()).is_cuda))
+    elif options.workers != 1:
+        engine = Pool(options.workers)
+    paths = generate(run, options.out, options.count, labels, names, size, options.first, tracked, engine)
     print(f"{len(paths)} images in {options.out}; all of them: {options.out / 'sheet.png'}")
 
 
@@ -158,8 +165,9 @@ def import_(options: Namespace) -> None:
     first, *rest = options.checkpoints
     kind = first if first in kinds else None
     paths = [Path(path) for path in (options.checkpoints if kind is None else rest)]
-    out = import_run(paths, options.out, kind, options.heads, options.raw)
-    print(f"imported into {out}; try: somite predict {out} IMAGE --out DIR")
+    out = import_run(paths, options.out, kind, options.heads, options.raw, options.autoencoder)
+    makes_images = recipe.parse(out / "recipe.yaml").task.class_path == class_path(Synthesis)
+    print(f"imported into {out}; try: {f'somite sample {out}' if makes_images else f'somite predict {out} IMAGE'} --out DIR")
 
 
 def export(options: Namespace) -> None:

@@ -1,11 +1,15 @@
 """Images drawn from a run of synthesis: files, a sheet of them, and a table of what was asked for. Image i is a function of (seed, i).
 
-Whoever draws it, in whatever batch: so a thousand images go on where they were stopped, and a part of them can be drawn elsewhere.
+Whoever draws it, in whatever batch: so a thousand images go on where they were stopped, and parts of them can be drawn elsewhere, by
+processes of this machine or a cluster's.
 """
 
 import csv
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
@@ -14,12 +18,29 @@ from torch import Tensor
 from .data.images import write_png
 from .errors import InputError
 from .files import read_json, replacing, sha256, write_json
-from .pipeline import Run
+from .pipeline import Run, load
 from .predict.ensemble import draw
 from .tasks.synthesis import LABELS, Synthesis
 from .tasks.synthesis.looks import pixels, sheet
 
+if TYPE_CHECKING:
+    from .study.engines import Engine
+
 SHOWN = 64  # images on the sheet
+
+
+@dataclass(frozen=True)
+class Part:
+    """The images of some consecutive numbers, and all that a worker must know to draw them. labels: (n, K), those of these images."""
+
+    run: Path
+    overrides: tuple[str, ...]
+    seed: int
+    device: str
+    rows: range
+    labels: list[list[float]]
+    size: tuple[int, int]
+    out: Path
 
 
 def generate(
@@ -30,12 +51,14 @@ def generate(
     names: Sequence[str] = (),
     size: tuple[int, int] | None = None,
     first: int = 0,
-    progress: Callable[[Sequence[range]], Iterable[range]] = iter,
+    progress: Callable[[Sequence[Part]], Iterable[Part]] = iter,
+    engine: "Engine | None" = None,
 ) -> list[Path]:
     """Write sample-00000.png ..., sheet.png, labels.csv and sampling.json into `out`; images that are there are kept. Returns their paths.
 
     labels: (count, K), what each image is asked to show, and `names` of the K; None where the run knows none. size: (h, w), the recipe's
-    by default; any size that the network takes. first: the number of the first image, for parts that are drawn apart.
+    by default; any size that the network takes. first: the number of the first image, for parts that are drawn apart. engine: whose
+    workers draw; None draws here.
     Raises InputError for a run that makes no images, and for a folder that holds images of other settings.
     """
     task, data = run.recipe.task, run.recipe.data
@@ -49,19 +72,52 @@ def generate(
     settings = {"run": str(run.path.resolve()), "weights": sha256(run.path / "weights.safetensors"), **run.told, "size": list(size)}
     same(out / "sampling.json", settings)
     asked = torch.zeros(count, 0) if labels is None else labels
-    cond = {LABELS: torch.cat([asked.new_zeros(first, asked.shape[1]), asked])}
-    paths = [out / f"sample-{first + index:05d}.png" for index in range(count)]
+    paths = [path_of(out, first + index) for index in range(count)]
     left = [first + index for index, path in enumerate(paths) if not path.is_file()]
     write_json(out / "sampling.json", settings)
-    for rows in progress(runs_of(left, task.batch)):
-        with torch.no_grad():
-            (images,) = draw(run.method, cond, shape, "sample", rows, 1, run.sampling.seed, task.batch)
-        for row, image in zip(rows, images, strict=True):
-            write_png(paths[row - first], pixels(image))
+    told = (run.path.resolve(), run.sampling.overrides, run.sampling.seed, str(next(run.method.parameters()).device))
+    parts = [
+        Part(*told, rows, asked[rows.start - first : rows.stop - first].tolist(), size, out.resolve()) for rows in runs_of(left, task.batch)
+    ]
+    if engine is None:
+        for part in progress(parts):
+            paint(run, part)
+    elif parts:
+        for _ in zip(engine.run(work, parts), progress(parts), strict=True):
+            pass  # what is drawn is a file
     write_table(out / "labels.csv", paths, asked, names)
     with replacing(out / "sheet.png") as temporary:
         sheet([opened(path) for path in paths[:SHOWN]]).save(temporary, format="PNG")
     return paths
+
+
+def paint(run: Run, part: Part) -> None:
+    """Draw a part's images with this run, and write them."""
+    rows, labels = part.rows, torch.tensor(part.labels)
+    cond = {LABELS: torch.cat([labels.new_zeros(rows.start, labels.shape[1]), labels])}
+    shape = (rows.stop, run.recipe.data.preprocess.channels, *part.size)
+    with torch.no_grad():
+        (images,) = draw(run.method, cond, shape, "sample", rows, 1, part.seed, len(rows))
+    for row, image in zip(rows, images, strict=True):
+        write_png(path_of(part.out, row), pixels(image))
+
+
+def work(part: Part) -> range:
+    """`paint` for a worker process; returns the numbers of the images that are there now."""
+    torch.set_num_threads(1)  # workers are as many as there are cores for them
+    paint(opened_run(part.run, part.overrides, part.device), part)
+    return part.rows
+
+
+@lru_cache(maxsize=1)
+def opened_run(path: Path, overrides: tuple[str, ...], device: str) -> Run:
+    """A worker draws many parts of one run. Who asks for parts has opened the run before, and so trusts it."""
+    run = load(path, trust=True, device=device)
+    return run.under(dict((name, value) for name, _, value in (text.partition("=") for text in overrides)))
+
+
+def path_of(out: Path, number: int) -> Path:
+    return out / f"sample-{number:05d}.png"
 
 
 def asked(run: Run, count: int, text: str | None) -> tuple[Tensor | None, list[str]]:

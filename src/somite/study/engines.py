@@ -1,6 +1,7 @@
 """Where jobs run: in processes of this machine, on a Ray cluster, or as a Slurm array. The scheduling is theirs, not ours.
 
-Jobs are independent and can be run again at any time (jobs.work), so a lost worker costs the steps since its last checkpoint.
+Jobs are a study's, or the parts of many images that are drawn. They are independent and can be run again at any time, so a lost worker
+costs the steps since its last checkpoint, or the part that it was at.
 Folders must be seen by every machine, as on any cluster with a shared file system.
 """
 
@@ -15,15 +16,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..errors import InputError
-from .jobs import Job
 
+J = TypeVar("J")
 T = TypeVar("T")
 TRIES = 3
 
 
 class Engine(ABC):
     @abstractmethod
-    def run(self, work: Callable[[Job], T], jobs: Sequence[Job]) -> Iterator[T]:
+    def run(self, work: Callable[[J], T], jobs: Sequence[J]) -> Iterator[T]:
         """Yields what `work` returns for each job, as they end. A job whose worker is lost is tried again."""
 
 
@@ -31,11 +32,9 @@ class Pool(Engine):
     """`workers` processes of this machine."""
 
     def __init__(self, workers: int = 1) -> None:
-        if workers < 1:
-            raise InputError(f"--workers {workers}: at least 1 job runs at a time")
-        self.workers = workers
+        self.workers = at_least_one(workers)
 
-    def run(self, work: Callable[[Job], T], jobs: Sequence[Job]) -> Iterator[T]:
+    def run(self, work: Callable[[J], T], jobs: Sequence[J]) -> Iterator[T]:
         left = list(jobs)
         for attempt in range(1, TRIES + 1):
             try:
@@ -51,6 +50,12 @@ class Pool(Engine):
                     raise
 
 
+def at_least_one(workers: int) -> int:
+    if workers < 1:
+        raise InputError(f"--workers {workers}: at least 1 job runs at a time")
+    return workers
+
+
 def end_with_parent() -> None:
     """Let this worker die when the process that started it is gone, however that ended: two studies never share a folder."""
     parent = parent_process()
@@ -64,12 +69,14 @@ def end_with_parent() -> None:
 
 
 class Ray(Engine):
-    """A Ray cluster: `address` of a running one ("auto" for the one around this process), or a local one of `workers` CPUs."""
+    """A Ray cluster: `address` of a running one ("auto" for the one around this process), or a local one of `workers` CPUs. gpus: of the
+    cluster's, for each job by itself.
+    """
 
-    def __init__(self, workers: int = 1, address: str | None = None) -> None:
-        self.workers, self.address = workers, address
+    def __init__(self, workers: int = 1, address: str | None = None, gpus: int = 0) -> None:
+        self.workers, self.address, self.gpus = at_least_one(workers), address, gpus
 
-    def run(self, work: Callable[[Job], T], jobs: Sequence[Job]) -> Iterator[T]:
+    def run(self, work: Callable[[J], T], jobs: Sequence[J]) -> Iterator[T]:
         try:
             import ray
         except ImportError as error:
@@ -78,7 +85,7 @@ class Ray(Engine):
             {"num_cpus": self.workers, "include_dashboard": False} if self.address is None else {"address": self.address}
         )
         with ray.init(**local, log_to_driver=False):
-            remote = ray.remote(num_cpus=1, max_retries=TRIES)(work)
+            remote = ray.remote(num_cpus=1, num_gpus=self.gpus, max_retries=TRIES)(work)
             waiting = [remote.remote(job) for job in jobs]
             while waiting:
                 done, waiting = ray.wait(waiting)
@@ -91,7 +98,7 @@ class Submitit(Engine):
     def __init__(self, folder: Path, cluster: str = "slurm", hours: int = 24, options: dict[str, str | int] | None = None) -> None:
         self.folder, self.cluster, self.hours, self.options = folder, cluster, hours, options or {}
 
-    def run(self, work: Callable[[Job], T], jobs: Sequence[Job]) -> Iterator[T]:
+    def run(self, work: Callable[[J], T], jobs: Sequence[J]) -> Iterator[T]:
         try:
             import submitit
         except ImportError as error:

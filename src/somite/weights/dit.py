@@ -35,6 +35,19 @@ class DiTImporter(TransformerImporter):
     def translated(self, state: State, path: Path) -> State:
         return translated(state, path)
 
+    def further(self, state: State, options: dict[str, Any]) -> list[str]:
+        """GeCA's program guides all channels of its baseline; without a learned variance the release's program takes the large one."""
+        told = [] if TABLE in state else [f"--method.network.channels={options['target_channels']}"]
+        if not options["learn_variance"]:
+            told += ["--method.sampler.variance=large", "--method.terms={noise: {class_path: somite.diffusion.terms.Noise}}"]
+        return told
+
+    def side(self, state: State) -> int | None:
+        return round(state["pos_embed"].shape[1] ** 0.5) * state["x_embedder.proj.weight"].shape[2] if "pos_embed" in state else None
+
+
+IMPORTERS = [DiTImporter()]
+
 
 def architecture(state: State, path: Path, heads: int | None = None) -> dict[str, Any]:
     """Arguments of `networks.dit.DiT`, read off names and shapes; `path` is for errors."""

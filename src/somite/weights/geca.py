@@ -40,6 +40,9 @@ class GeCAImporter(TransformerImporter):
         return translated(state)
 
 
+IMPORTERS = [GeCAImporter()]
+
+
 def architecture(state: State, path: Path, heads: int | None = None) -> dict[str, Any]:
     """Arguments of `networks.geca.GeCA`, read off shapes; `path` is for errors."""
     odd = [name for name in state if re.match(r"transformer\.layers\.[1-9]|pos_embedding", name)]

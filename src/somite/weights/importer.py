@@ -22,22 +22,25 @@ TEXT = ("cond_stage_model.transformer.", "cond_stage_model.model.transformer.") 
 @dataclass(frozen=True)
 class Asked:
     """What the user says of a checkpoint. heads: of attention, where they are not the published ones. raw: its weights as trained last,
-    not their average.
+    not their average. autoencoder: whose latents it makes, a file, folder, run or hub id, where that is not the published one.
     """
 
     heads: int | None = None
     raw: bool = False
+    autoencoder: str | None = None
 
 
 class Importer(ABC):
     """kind: on the command line; several importers may share one, for versions of a program. system: its name for people. files: how
-    many checkpoints make one network. averaged: whether a checkpoint holds both raw and averaged weights.
+    many checkpoints make one network. averaged: whether a checkpoint holds both raw and averaged weights. latent: whether it makes latents
+    of an autoencoder that is not in it.
     """
 
     kind: ClassVar[str]
     system: ClassVar[str]
     files: ClassVar[int] = 1
     averaged: ClassVar[bool] = False
+    latent: ClassVar[bool] = False
 
     @abstractmethod
     def recognises(self, names: Collection[str]) -> bool:
@@ -59,12 +62,14 @@ def importers() -> list[Importer]:
     return [one for module in modules for one in getattr(module, "IMPORTERS", ())]
 
 
-def import_run(paths: Sequence[Path], out: Path, kind: str | None = None, heads: int | None = None, raw: bool = False) -> Path:
-    """A run folder at `out` from the checkpoints of a published program, whichever it is, or of the one named `kind`.
+def import_run(
+    paths: Sequence[Path], out: Path, kind: str | None = None, heads: int | None = None, raw: bool = False, autoencoder: str | None = None
+) -> Path:
+    """A run folder at `out` from the checkpoints of a published program, whichever it is, or of the one named `kind`; the rest as in `Asked`.
 
     Raises InputError where no importer knows the checkpoint, or another one than was named.
     """
-    known, out, asked = importers(), Path(out), Asked(heads, raw)
+    known, out, asked = importers(), Path(out), Asked(heads, raw, autoencoder)
     check_free(out)
     named = [one for one in known if kind in (None, one.kind)]
     count = sorted({one.files for one in named})
@@ -84,6 +89,8 @@ def import_run(paths: Sequence[Path], out: Path, kind: str | None = None, heads:
         raise InputError(
             f"--raw: a checkpoint of {found.system} holds its weights once, raw or averaged as its program saved it; leave --raw out"
         )
+    if autoencoder and not found.latent:
+        raise InputError(f"--autoencoder {autoencoder}: a run of {found.system} needs none from elsewhere; leave --autoencoder out")
     return found.convert(states, [Path(path) for path in paths], out, asked)
 
 
