@@ -45,6 +45,7 @@ def parser() -> Parser:
         precision="32",
         updates=None,
         guidance=None,
+        extractor=None,
     )
     commands = made.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
 
@@ -62,6 +63,9 @@ def parser() -> Parser:
     evaluate.add_argument("--split", default="test", help='default: test; "all" takes every labelled case')
     evaluate.add_argument("--data", help="another data set in place of the run's own")
     evaluate.add_argument("--tolerance", type=float, help="of NSD, in mm for volumes and px for images (default: the recipe's)")
+    evaluate.add_argument(
+        "--extractor", type=Path, metavar="PATH", help="by what generated images are compared: a vision model's folder, or a run"
+    )
     evaluate.add_argument("--out", type=Path, help="default: the run folder (for --split test), else RUN/SPLIT")
 
     predict = commands.add_parser("predict", help="masks for images, volumes or folders of them")

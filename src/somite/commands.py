@@ -262,6 +262,7 @@ SHORT = (
     "tolerance",
     "updates",
     "guidance",
+    "extractor",
 )  # options of sampling by the command line's names
 
 

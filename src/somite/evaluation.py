@@ -18,7 +18,9 @@ from .files import read_json, replacing, sha256, write_json
 from .metrics.intervals import as_json, holm, interval, paired
 from .parts import Parts
 from .pipeline import Run
-from .tasks.task import Row, Scored, Task, Variation
+from .tasks.task import Beside, Row, Scored, Task, Variation
+
+ANSWERS = "answers"  # the folder of the files that a task keeps of its answers
 
 
 def evaluate(run: Run, split: str, out: Path, progress=iter) -> dict[str, Any]:  # noqa: ANN001
@@ -32,9 +34,10 @@ def evaluate(run: Run, split: str, out: Path, progress=iter) -> dict[str, Any]: 
     settings, content = task.settings(), digest(cases)
     varied = [(variation, run.at(**variation.options)) for variation in task.variations(run.method)]
     parts = Parts(out / "evaluation.parts", {**fingerprint(run), **settings})
-    found = [parts.get(digest([case]), lambda case=case: as_tree(score(run, case, varied))) for case in progress(cases)]
+    found = [parts.get(digest([case]), lambda case=case: as_tree(score(run, case, varied, out / ANSWERS))) for case in progress(cases)]
     rows = task.stratified([row for one in found for row in one["rows"]])
     tables = {name: [row for one in found for row in one["tables"][name]] for name in found[0]["tables"]}
+    tables |= task.compared(tables, Beside(cases, run.trained_on, parts.arrays, progress))
     summary_ = {
         "split": split,
         **run.told,
@@ -57,10 +60,13 @@ def evaluate(run: Run, split: str, out: Path, progress=iter) -> dict[str, Any]: 
     return summary_
 
 
-def score(run: Run, case: Case, varied: Sequence[tuple[Variation, Run]]) -> Scored:
-    """One case: the run's own answer with all its metrics, and a point of a curve for each variation."""
+def score(run: Run, case: Case, varied: Sequence[tuple[Variation, Run]], answers: Path) -> Scored:
+    """One case: the run's own answer with all its metrics and the files that are kept of it, and a point of a curve for each variation."""
     task, record = run.recipe.task, run.recipe.data.read(case)
-    scored = task.score(run.answer(record, keep=True))
+    answer = run.answer(record, keep=True)
+    if task.kept:
+        task.write(answer, answers, task.kept)
+    scored = task.score(answer)
     for variation, other in varied:
         scored.tables.setdefault("curves", []).append(task.point(other.answer(record), variation))
     return scored
@@ -161,7 +167,8 @@ def table(summary: dict[str, Any]) -> str:
 
 
 def line(name: str, found: dict[str, Any]) -> str:
-    return f"  {name:24} {with_interval(found)}"
+    """A number with its interval, and by what it was measured where that is part of it."""
+    return f"  {name:24} {with_interval(found)}" + (f"  by {found['by']}" if "by" in found else "")
 
 
 def with_interval(found: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from .data.arrays import as_channels
+from .data.dataset import Data
 from .data.record import Case, Record, stem
 from .diffusion.methods import Method
 from .errors import InputError
@@ -33,7 +34,7 @@ class Run:
     """A run folder in memory, and how it samples. Nothing is set on it: `at` gives another run of the same weights and data.
 
     `recipe.method.network` is the bare network. `folds`: further runs of a cross-validation; every run answers with its own
-    preprocessing, and all members are fused.
+    preprocessing, and all members are fused. home: the data that it was trained on, where it was opened `on` others.
     """
 
     path: Path
@@ -41,6 +42,7 @@ class Run:
     sampling: Sampling
     config: Namespace = field(repr=False)  # the resolved recipe, with the sampling's overrides
     folds: tuple["Run", ...] = ()
+    home: Data | None = None
 
     @property
     def source(self) -> str:
@@ -50,6 +52,15 @@ class Run:
     @property
     def method(self) -> Method:
         return self.recipe.method
+
+    @property
+    def data(self) -> Data:
+        """The data that it is asked about."""
+        return self.recipe.data
+
+    @property
+    def trained_on(self) -> Data:
+        return self.home or self.data
 
     @property
     def runs(self) -> tuple["Run", ...]:
@@ -80,7 +91,7 @@ class Run:
 
     def on(self, root: str) -> "Run":
         """The same run on another data set, with the run's own preprocessing."""
-        return replace(self, recipe=replace(self.recipe, data=self.recipe.data.moved(root)))
+        return replace(self, recipe=replace(self.recipe, data=self.data.moved(root)), home=self.trained_on)
 
     def predict(
         self,

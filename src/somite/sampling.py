@@ -105,6 +105,11 @@ OPTIONS = {
     ),
     "fusion": Option("task.fusion", plain, "this run's task fuses nothing; leave --fusion out"),
     "temperature": Option("task.fusion", tempered, "this run's task has no probabilities to scale; leave --calibrated out"),
+    "extractor": Option(
+        "task.extractor",
+        lambda path, _: {"source": str(path), "digest": None},  # whole, or the digest of the recipe's own would stay
+        "this run's task compares no images; leave --extractor out",
+    ),
     "tolerance": Option("task.tolerance", plain, "this run's task has no tolerance; leave --tolerance out"),
 }
 

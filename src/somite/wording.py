@@ -16,7 +16,7 @@ def number(x: float | None, beside: float | None = None) -> str:
 def interval(found: dict[str, Any]) -> str:
     """From where to where, or why there is none."""
     if found["low"] is None:
-        return "none: one group"
+        return "no interval" if found.get("groups", 1) > 1 else "none: one group"
     low, high = (number(found[end], found["mean"]) for end in ("low", "high"))
     return f"{low} to {high}"
 

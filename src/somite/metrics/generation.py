@@ -5,7 +5,9 @@ All is measured between feature vectors (n, d), which some extractor makes of im
     KID                   Bińkowski et al. 2018 (arXiv 1801.01401): unbiased squared MMD, kernel (x.y / d + 1)^3; 0 for one distribution
     precision, recall     Kynkäänniemi et al. 2019 (arXiv 1904.06991): in the other set's manifold of balls to the k-th neighbour
     density, coverage     Naeem et al. 2020 (arXiv 2002.09797)
-    nearest               for each generated vector the nearest of the training vectors
+    nearest               for each vector the nearest of the training vectors, plain and against those around it
+    memorised             the share of generated vectors that are nearer to the training vectors than held-out ones usually are
+    diversity             how far generated vectors lie apart, against real ones
 """
 
 from collections.abc import Callable
@@ -18,6 +20,9 @@ from ..rng import derive
 from .intervals import Interval
 
 Features = Float[np.ndarray, "n d"]
+SHARE = 0.05  # of the held-out images, which are nearer to training images than the threshold of memorisation
+AMONG = 50  # training images around one, against which its nearest is held (Carlini et al. 2023, section 4.2)
+ROWS = 256  # vectors whose distances to all training vectors are held at once
 
 
 def kid(real: Features, made: Features) -> float:
@@ -81,21 +86,80 @@ def manifold(real: Features, made: Features, k: int = 5) -> dict[str, float]:
     }
 
 
-def nearest(made: Features, training: Features) -> tuple[np.ndarray, np.ndarray]:
-    """(index, distance), each (n,): of the training vector nearest to each generated one."""
-    distance = cdist(made, training)
-    index = distance.argmin(1)
-    return index, distance[np.arange(len(made)), index]
+def nearest(found: Features, training: Features, among: int = AMONG) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(index, distance, relative), each (n,): of the training vector nearest to each, and its distance over the mean distance to the
+    nearest `among` (itself included; all where there are fewer).
 
-
-def memorised(made: Features, training: Features, held_out: Features) -> float:
-    """The share of generated vectors that lie nearer to a training vector than to every one held out, less what chance would give.
-
-    Training and held-out sets are brought to one size (the first of the larger); 0 is no sign of memorisation, 0.5 is all of it.
+    The relative distance is Carlini et al.'s (2023, arXiv 2301.13188): 0 for a copy, near 1 for what lies between many. A blurred image
+    is near to every training image, and its relative distance is not small.
     """
-    size = min(len(training), len(held_out))
-    ours, theirs = nearest(made, training[:size])[1], nearest(made, held_out[:size])[1]
-    return float((ours < theirs).mean() + 0.5 * (ours == theirs).mean() - 0.5)
+    parts = [_nearest(found[at : at + ROWS], training, among) for at in range(0, len(found), ROWS)]
+    index, distance, relative = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return index, distance, relative
+
+
+def _nearest(found: Features, training: Features, among: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    distance = cdist(found, training)
+    index = distance.argmin(1)
+    least = distance[np.arange(len(found)), index]
+    count = min(among, len(training))
+    around = np.partition(distance, count - 1, axis=1)[:, :count].mean(1)
+    return index, least, np.divide(least, around, out=np.zeros_like(least), where=around > 0)
+
+
+def rank(count: float, share: float = SHARE) -> int:
+    """Which of so many held-out distances, in ascending order, is the threshold of `memorised`."""
+    return max(1, int(np.floor(share * (count + 1) + 1e-9)))
+
+
+def chance(count: int, share: float = SHARE) -> float:
+    """What `memorised` is on average for fresh draws from the distribution of training and held-out images: by symmetry each of the
+    count + 1 ranks is as likely as any other. `share`, but for rounding down to a whole rank; more where there are few.
+    """
+    return rank(count, share) / (count + 1)
+
+
+def memorised(
+    made: np.ndarray,
+    held_out: np.ndarray,
+    of_made: np.ndarray | None = None,
+    of_held_out: np.ndarray | None = None,
+    share: float = SHARE,
+) -> np.ndarray:
+    """(draws,): the share of generated images that are nearer to the training images than all but a `share` of those held out are.
+
+    made (m,), held_out (n,): distances to the nearest training image, of either kind of `nearest`. of_made (draws, m), of_held_out
+    (draws, n): weights of a bootstrap; None is one draw of everything. Copies give 1, fresh draws `chance(n)`. The idea of holding
+    distances against those of held-out images is Meehan et al.'s (2020, arXiv 2004.05675); here: a quantile, so that a few copies show.
+    """
+    of_made = np.ones((1, len(made))) if of_made is None else of_made
+    of_held_out = np.ones((1, len(held_out))) if of_held_out is None else of_held_out
+    order = held_out.argsort()
+    reached = of_held_out[:, order].cumsum(1)
+    ranks = np.array([rank(total, share) for total in reached[:, -1]])
+    threshold = held_out[order][(reached >= ranks[:, None]).argmax(1)]
+    total = of_made.sum(1)
+    near = (of_made * (made[None] <= threshold[:, None])).sum(1)
+    return np.divide(near, total, out=np.full(len(total), np.nan), where=total > 0)
+
+
+def diversity(real: Features, made: Features, of_real: np.ndarray | None = None, of_made: np.ndarray | None = None) -> np.ndarray:
+    """(draws,): the mean distance of two generated vectors over that of two real ones. 1 for one distribution, 0 where all are the same.
+
+    of_real (draws, n), of_made (draws, m): weights of a bootstrap; None is one draw of everything. A vector's own copy makes no pair.
+    """
+    check(real, made, 2)
+    of_real = np.ones((1, len(real))) if of_real is None else of_real
+    of_made = np.ones((1, len(made))) if of_made is None else of_made
+    between = _pairs(made, of_made), _pairs(real, of_real)
+    return np.divide(*between, out=np.full(len(of_real), np.nan), where=between[1] > 0)
+
+
+def _pairs(found: Features, weights: np.ndarray) -> np.ndarray:
+    """(draws,): the mean distance over pairs of two different vectors; NaN where a draw holds no pair."""
+    pairs = weights.sum(1) ** 2 - (weights**2).sum(1)
+    sums = ((weights @ cdist(found, found)) * weights).sum(1)
+    return np.divide(sums, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
 
 
 def check(real: np.ndarray, made: np.ndarray, least: int) -> None:

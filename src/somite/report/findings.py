@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..evaluation import read_rows
+from ..evaluation import ANSWERS, read_rows
 from ..files import read_json
 from ..pipeline import Run
 from ..tasks.task import Row
@@ -31,7 +31,7 @@ def evaluation(run: Path, folder: Path) -> Found:
         raise InputError(f"{folder} holds no evaluation ({' and '.join(missing)} missing); run `somite evaluate {run}` first")
     summary = read_json(folder / "metrics.json")
     tables = {name: read_rows(path) for name in summary.get("tables", ()) if (path := folder / f"{name}.csv").is_file()}
-    return Found(summary, read_rows(folder / "rows.csv"), tables)
+    return Found(summary, read_rows(folder / "rows.csv"), tables, folder / ANSWERS)
 
 
 def history(run: Path) -> History:

@@ -23,6 +23,7 @@ class Picture:
     uri: str
     alt: str
     text: str
+    wide: bool
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def context(run: Run, folder: Path, found: Found, past: History) -> dict[str, An
         "sentence": words.sentence(summary, view, len({row["case"] for row in found.rows})),
         "lines": words.lines(view),
         "gallery": gallery(run, view, found),
-        "chapters": [chapter(section) for section in [*task.sections(found), *trained(past, task.score_name)]],
+        "chapters": [chapter(section) for section in [*task.sections(found), *task.drawn(found, run), *trained(past, task.score_name)]],
         "environments": {"evaluation": summary["environment"], **({"training": past.environment} if past.environment else {})},
         "data": {f"{summary['split']} split": summary["data"], **trained_on(past)},
         "seeds": {"evaluation": summary["seed"], "training": run.recipe.training.seed},
@@ -104,7 +105,7 @@ def trained(past: History, name: str) -> list[Section]:
 
 
 def chapter(section: Section) -> Chapter:
-    plots = [Picture(plot.title, figures.data_uri(plot.figure), plot.alt, plot.text) for plot in section.plots]
+    plots = [Picture(plot.title, figures.data_uri(plot.figure), plot.alt, plot.text, plot.wide) for plot in section.plots]
     return Chapter(section.id, section.title, plots, section.paragraphs)
 
 

@@ -4,16 +4,16 @@ Training, resuming, evaluation, reports and studies are the same for all tasks a
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from torch import Tensor
 
 from ..data.dataset import Data
-from ..data.record import Record
+from ..data.record import Case, Record
 from ..diffusion.codec import Codec
 from ..diffusion.methods import Method
 from ..predict.ensemble import Model
@@ -51,9 +51,42 @@ class Variation:
     options: dict[str, Any]
 
 
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What an evaluation can be held against, beside its own answers.
+
+    cases: that were evaluated. trained: the data that the run was trained on, which may be gone. keep: `keep(name, make)` gives the
+    arrays of `make()`, and those that were made before where the evaluation was stopped; what they depend on beside the run's answers
+    and the task's settings has to be in the name. progress: wraps what takes long.
+    """
+
+    cases: Sequence[Case]
+    trained: Data
+    keep: Callable[[str, Callable[[], Arrays]], Arrays]
+    progress: Callable[[Iterable[Any]], Iterable[Any]]
+
+
+class Opened(Protocol):
+    """The run that a report is of, as far as a task may ask it."""
+
+    @property
+    def method(self) -> Method: ...
+    @property
+    def data(self) -> Data: ...
+    @property
+    def trained_on(self) -> Data: ...
+    @property
+    def sampling(self) -> Sampling: ...
+    def at(self, members: int | None = None, seed: int | None = None, **options: Any) -> "Opened": ...  # noqa: ANN401
+
+
 class Task(ABC):
     """needs: what a case must have, of "image", "mask" and "labels"; given: what of it an answer may be made from. score_name: of the score
     that training follows. keys: the columns of rows that are no metrics. saves: the files that `write` knows, those by default first.
+    kept: those of them that an evaluation writes of each answer, because its report shows many.
     """
 
     needs: frozenset[str] = frozenset({"image"})
@@ -62,6 +95,7 @@ class Task(ABC):
     keys: tuple[str, ...] = ("case", "group")
     saves: tuple[str, ...] = ()
     by_default: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
     fields: tuple[str, ...] = ()  # of an answer, what a user of Python begins with
     members: int = 1  # samples a case, where nothing else is asked for
 
@@ -118,6 +152,10 @@ class Task(ABC):
         """The rows of the whole set, with columns that tell its parts apart."""
         return rows
 
+    def compared(self, tables: dict[str, list[Row]], beside: Beside) -> dict[str, list[Row]]:
+        """Further tables, made once from those of all answers and what lies beside them."""
+        return {}
+
     def conclude(self, rows: Sequence[Row], tables: dict[str, list[Row]]) -> dict[str, Any]:
         """What the whole set says beyond the means of its rows: further entries of metrics.json."""
         return {}
@@ -144,6 +182,10 @@ class Task(ABC):
 
     def sections(self, found: Found) -> list[Section]:
         """Figures for the report, with what is to be said of them."""
+        return []
+
+    def drawn(self, found: Found, run: Opened) -> list[Section]:
+        """Further figures for the report, for which the run is asked again or files of the evaluation are opened."""
         return []
 
     def pictures(self, answers: Sequence[Answer], rows: Sequence[Sequence[Row]], data: Data) -> Pictures | None:

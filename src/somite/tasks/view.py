@@ -1,6 +1,7 @@
 """What a task wants shown: numbers with their meaning, figures and pictures. Reports lay it out and know no task's words."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -11,11 +12,14 @@ HIGHER, LOWER = "higher is better", "lower is better"
 
 @dataclass
 class Found:
-    """The files of one evaluation; values of rows and tables are text where they were read from CSV."""
+    """The files of one evaluation; values of rows and tables are text where they were read from CSV. answers: the folder of the files
+    that it wrote of its answers.
+    """
 
     summary: dict[str, Any]
     rows: list[dict[str, Any]]
     tables: dict[str, list[dict[str, Any]]]
+    answers: Path
 
 
 @dataclass(frozen=True)
@@ -46,10 +50,13 @@ class Breakdown:
 
 @dataclass(frozen=True)
 class Plot:
+    """wide: it takes the whole width of the page."""
+
     title: str
     figure: Figure
     alt: str
     text: str
+    wide: bool = False
 
 
 @dataclass(frozen=True)

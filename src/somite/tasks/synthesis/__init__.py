@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,24 +11,23 @@ import torch
 from torch import Tensor
 
 from ...data.dataset import Data
+from ...data.digest import digest
 from ...data.images import write_png
-from ...data.record import Record
+from ...data.record import Case, Record
 from ...diffusion.codec import Codec
 from ...diffusion.methods import Method
 from ...errors import InputError
-from ...metrics.generation import kid_interval, manifold
-from ...metrics.intervals import as_json
-from ...nn.features import Pixels, Pretrained
 from ...nn.frozen import Frozen, Part
 from ...predict.ensemble import Model, sample
 from ...rng import seeded
 from ...sampling import Sampling
 from ...types import Cond, Sample, Shape
-from ..task import Glimpse, Row, Scored, Task
-from ..view import Found, Pictures, View
-from . import looks
+from ..task import Arrays, Beside, Glimpse, Opened, Row, Scored, Task
+from ..view import Found, Pictures, Section, View
+from . import looks, sets
+from .extractors import extractor_of, features_of
 
-NEIGHBOURS = 5
+CHUNK = 64  # training images whose features are made, and kept, at a time
 DRAWS = 4  # of timestep and noise, for the score that training follows
 LABELS = "labels"
 
@@ -45,22 +45,29 @@ class Made:
 class Synthesis(Task):
     """labelled: images are asked for by their labels; else by nothing. members: images generated for each case of an evaluation.
 
-    extractor: a local folder of a vision model that transformers opens (DINOv2 say), by whose features sets are compared; None
-    compares pixels at 8 x 8, which says little more than whether colours and layout are right. Every number names its extractor.
+    extractor: by whose features sets are compared: a run of classification or one that trained an autoencoder, or a local folder of a
+    vision model that transformers opens (DINOv2 say). None compares pixels at 8 x 8, which says little more than whether colours and
+    layout are right. Every number names its extractor. batch: how many images are drawn, and looked at, at a time.
     """
 
     score_name = "minus denoising error"
-    saves = by_default = ("image",)
+    saves = by_default = kept = ("image",)
 
     def __init__(self, labelled: bool = False, members: int = 1, extractor: Part | None = None, batch: int = 16) -> None:
         self.labelled, self.members, self.batch = labelled, members, batch
         self.needs = self.given = frozenset({"image", LABELS} if labelled else {"image"})
-        self.extractor: Any = Frozen(Pixels() if extractor is None else Pretrained(extractor.source))
+        self.source = extractor
+
+    @cached_property
+    def extractor(self) -> Any:  # noqa: ANN401 - a Frozen, whose module has a name
+        """Opened when it is first asked for: most samplings compare nothing."""
+        return Frozen(extractor_of(self.source))
 
     def settings(self) -> dict[str, Any]:
         return {"extractor": self.extractor.module.name}
 
     def check(self, data: Data, codec: Codec, samples: Iterable[Sample]) -> None:
+        self.settings()  # an extractor that does not open is told now, and not after the training
         for one in samples:
             codec.shape(self.shape(one))
 
@@ -93,7 +100,8 @@ class Synthesis(Task):
         real = model.preprocess.image(record)
         images = sample(model.method, model.cond, model.shape, record.case.id, sampling.members, sampling.seed, self.batch)[:, 0]
         images = images.clamp(0, 1)
-        return Made(record, real[0], images, (self.extractor(real), self.extractor(images)))
+        looking = self.extractor.to(next(model.method.parameters()).device).module
+        return Made(record, real[0], images, (features_of(looking, real, self.batch), features_of(looking, images, self.batch)))
 
     def score(self, answer: Made) -> Scored:
         """How brightness and contrast differ from the case's own image; the features of both are a table of their own."""
@@ -103,18 +111,32 @@ class Synthesis(Task):
             "brightness": float((images.mean((1, 2, 3)) - real.mean()).abs().mean()),
             "contrast": float((images.std((1, 2, 3)) - real.std()).abs().mean()),
         }
-        kinds = (("real", answer.features[0]), ("generated", answer.features[1]))
+        kinds = zip((sets.REAL, sets.GENERATED), answer.features, strict=True)
         table = [{**key, "kind": kind, **{f"f{i}": value for i, value in enumerate(row.tolist())}} for kind, rows in kinds for row in rows]
         return Scored([{**key, **gaps}], {"features": table})
 
+    def compared(self, tables: dict[str, list[Row]], beside: Beside) -> dict[str, list[Row]]:
+        """The table "neighbours", where the training images are at hand."""
+        data = beside.trained
+        try:
+            train = data.cases("train")
+            chunks = [train[at : at + CHUNK] for at in range(0, len(train), CHUNK)]
+            known = [
+                beside.keep(digest(chunk), lambda chunk=chunk: self.looked_at(chunk, data))["features"] for chunk in beside.progress(chunks)
+            ]
+        except (InputError, OSError) as error:
+            print(f"warning: the training images are not at hand, so memorisation is not measured: {error}", flush=True)
+            return {}
+        seen = {case.id for case in set(train) & set(beside.cases)}
+        return {"neighbours": sets.neighbours(tables["features"], np.concatenate(known), [case.id for case in train], seen)}
+
+    def looked_at(self, cases: Sequence[Case], data: Data) -> Arrays:
+        """{"features": (n, d)} of the cases' own images."""
+        images = [data.preprocess.image(data.read(case))[0] for case in cases]
+        return {"features": features_of(self.extractor.module, images, self.batch).numpy()}
+
     def conclude(self, rows: Sequence[Row], tables: dict[str, list[Row]]) -> dict[str, Any]:
-        real, made = (features(tables["features"], kind) for kind in ("real", "generated"))
-        if min(len(real), len(made)) <= NEIGHBOURS:
-            return {"sets": {}}
-        found = {"kid": as_json(kid_interval(real, made))}
-        return {
-            "sets": found | {name: {"mean": value, "low": None, "high": None} for name, value in manifold(real, made, NEIGHBOURS).items()}
-        }
+        return sets.conclude(tables, self.extractor.module.name)
 
     def files(self, case: str, kinds: Collection[str], data: Data, codec: Codec, members: int) -> list[str]:
         return [f"{case}_generated-{index:02d}" for index in range(members)]
@@ -128,10 +150,10 @@ class Synthesis(Task):
     def view(self, found: Found) -> View:
         return looks.view(found)
 
+    def drawn(self, found: Found, run: Opened) -> list[Section]:
+        from .sheets import sections  # with matplotlib, which training does not need
+
+        return sections(self, found, run)
+
     def pictures(self, answers: Sequence[Made], rows: Sequence[Sequence[Row]], data: Data) -> Pictures:
         return looks.pictures([(one.real, one.images) for one in answers])
-
-
-def features(table: Sequence[Row], kind: str) -> np.ndarray:
-    """(n, d) of one kind, from rows whose values may be text."""
-    return np.array([[float(row[name]) for name in row if name[0] == "f" and name[1:].isdigit()] for row in table if row["kind"] == kind])

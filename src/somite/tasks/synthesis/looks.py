@@ -2,11 +2,14 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from ...wording import number
 from ..view import HIGHER, LOWER, Found, Key, Meaning, Number, Panel, Pictures, View
 
 MEANINGS = {
@@ -17,6 +20,11 @@ MEANINGS = {
         "Density", HIGHER, "how crowded with real images the generated ones' places are; 1 for one distribution", share=False
     ),
     "coverage": Meaning("Coverage", HIGHER, "share of real images with a generated one in their neighbourhood"),
+    "diversity": Meaning(
+        "Diversity", HIGHER, "mean distance of two generated images over that of two real ones; 1 for one distribution", share=False
+    ),
+    "memorised": Meaning("Memorised", LOWER, "share of generated images nearer to a training image than held-out images usually are"),
+    "copied": Meaning("Copied", LOWER, "the same by distances relative to the training images around, so that a blurred image is no copy"),
     "brightness": Meaning("Brightness gap", LOWER, "mean brightness against that of the real image of the same labels"),
     "contrast": Meaning("Contrast gap", LOWER, "standard deviation of brightness against that of the real image"),
 }
@@ -40,15 +48,28 @@ def sheet(images: Sequence[np.ndarray], columns: int | None = None, gap: int = 2
     return Image.fromarray(out)
 
 
+LARGE = {"kid", "precision", "recall", "diversity", "memorised"}  # shown at the top of the page
+
+
+def told(name: str, found: dict[str, Any]) -> Number:
+    """A number of the sets, named with its extractor, and with what chance would give."""
+    meaning = MEANINGS[name]
+    by = f" ({found['by']})" if "by" in found else ""
+    chance = f"; chance gives {number(found['chance'])}" if "chance" in found else ""
+    return Number(replace(meaning, name=f"{meaning.name}{by}", text=f"{meaning.text}{chance}"), found, name in LARGE)
+
+
 def view(found: Found) -> View:
     sets = found.summary["sets"]
-    numbers = [Number(MEANINGS[name], one, large=True) for name, one in sets.items()]
+    numbers = [told(name, one) for name, one in sets.items()]
     numbers += [Number(MEANINGS[name], one) for name, one in found.summary["metrics"].items()]
     extractor = found.summary["extractor"]
     notes = [
         ("By these features alone.", f"The sets are compared by {extractor}; numbers of another extractor do not compare with these."),
         ("Sets of one size.", "Precision, recall, density and coverage depend on how many images there are of each kind."),
     ]
+    if sets and "memorised" not in sets:
+        notes.append(("Memorisation was not measured.", "That needs the training images, and evaluated images that are none of them."))
     return View("brightness", MEANINGS["brightness"].name, numbers, notes=notes)
 
 
