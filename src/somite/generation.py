@@ -54,7 +54,8 @@ def generate(
     progress: Callable[[Sequence[Part]], Iterable[Part]] = iter,
     engine: "Engine | None" = None,
 ) -> list[Path]:
-    """Write sample-00000.png ..., sheet.png, labels.csv and sampling.json into `out`; images that are there are kept. Returns their paths.
+    """Write images/sample-00000.png ..., labels.csv (a labelled data set), sheet.png and sampling.json into `out`; images that are there are
+    kept. Returns their paths.
 
     labels: (count, K), what each image is asked to show, and `names` of the K; None where the run knows none. size: (h, w), the recipe's
     by default; any size that the network takes. first: the number of the first image, for parts that are drawn apart. engine: whose
@@ -117,7 +118,7 @@ def opened_run(path: Path, overrides: tuple[str, ...], device: str) -> Run:
 
 
 def path_of(out: Path, number: int) -> Path:
-    return out / f"sample-{number:05d}.png"
+    return out / "images" / f"sample-{number:05d}.png"
 
 
 def asked(run: Run, count: int, text: str | None) -> tuple[Tensor | None, list[str]]:

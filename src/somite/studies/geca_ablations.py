@@ -13,7 +13,7 @@ trains with the hidden numbers that sampling inherits (`diffusion.heredity.Chain
     steps               10, 50                     reverse steps of the base's weights
     network             DiT                        the published baseline, at the same steps of training
 
-Images are compared by KID, with the features that `FEATURES` names.
+Images are compared by KID, with the same autoencoder's latents as features.
 """
 
 from copy import deepcopy
@@ -27,6 +27,7 @@ from matplotlib.figure import Figure
 
 from ..errors import InputError
 from ..metrics.generation import kid_weighted
+from ..study import latents
 from ..study.jobs import Job
 from ..study.scores import Scores, Way
 from ..study.study import Asked, Study, Tables
@@ -34,7 +35,7 @@ from ..study.trees import Tree, bundled, changed, part
 from ..study.verdict import Claim
 from ..study.wholes import RULE, Cell, Measure, Rows, cells, compared, differences, table
 from ..style import COLOURS, styled
-from ..tasks.synthesis import features
+from ..tasks.synthesis.sets import GENERATED, REAL, Some
 
 BASE = ("base", "heredity trained")
 ANEW = (("--method.heredity", "somite.diffusion.heredity.Never"),)
@@ -148,12 +149,14 @@ class Ablations(Study):
                 text = yaml.safe_dump(recipe(cell, asked, budget, seed), sort_keys=False)
                 folder = asked.out / f"{cell[0]}-{cell[1]}-{seed}".lower().replace(" ", "-")
                 keys = (("option", cell[0]), ("choice", cell[1]), ("seed", seed))
-                made.append(Job(folder, keys, text, Scores(budget.members, ways(cell, budget)), asked.threads))
+                made.append(Job(folder, keys, text, Scores(budget.members, ways(cell, budget, str(autoencoder(asked)))), asked.threads))
         return made
 
     def prepare(self, asked: Asked) -> None:
         """The autoencoder in whose latents all is done."""
-        part(autoencoder(asked), autoencoder_recipe(asked, budget_of(asked)))
+        budget = budget_of(asked)
+        data = dataset(bundled("geca/small")["data"], asked, budget)
+        part(autoencoder(asked), latents.autoencoder(data, budget.autoencoder, budget.ae_steps, 2 * budget.batch, budget.crop))
 
     def claims(self, tables: Tables) -> dict[str, list[Claim]]:
         found = measured(tables)
@@ -181,8 +184,8 @@ class Ablations(Study):
 
     def told(self, tables: Tables) -> list[str]:
         found = measured(tables)
-        features_ = "KID by the features that the runs' own task names (pixels, where nothing else is said); below 0 by chance."
-        return [table(found, self.columns, KID), features_, "Less the base:", differences(found, BASE, self.columns, KID)]
+        by = "KID by the latents of the study's autoencoder; an estimate may be below 0. Infinite: numbers left their range."
+        return [table(found, self.columns, KID), by, "Less the base:", differences(found, BASE, self.columns, KID)]
 
     @styled
     def figure(self, tables: Tables) -> Figure:
@@ -227,8 +230,8 @@ def measured(tables: Tables) -> dict[tuple, Cell]:
 
 def measures(rows: Rows) -> tuple[dict[str, Measure], list[str]]:
     """Of one run's rows."""
-    groups = {str(row["case"]): str(row["group"]) for row in rows if row["kind"] == "real"}
-    real, made = (features(rows, kind) for kind in ("real", "generated"))
+    groups = {str(row["case"]): str(row["group"]) for row in rows}
+    real, made = (Some.of(rows, kind, [*groups]).features for kind in (REAL, GENERATED))
     weighted = kid_weighted(real, made) if np.isfinite(made).all() else lambda w: np.full(len(w), np.inf)
     return {"kid": weighted}, list(groups.values())
 
@@ -240,7 +243,7 @@ def budget_of(asked: Asked) -> Budget:
     return replace(budget, steps=asked.steps or budget.steps)
 
 
-def ways(cell: tuple[str, str], budget: Budget) -> tuple[Way, ...]:
+def ways(cell: tuple[str, str], budget: Budget, extractor: str) -> tuple[Way, ...]:
     """How the run of a cell is sampled, as itself and for further cells."""
     found = [Way()]
     if cell == BASE:
@@ -250,7 +253,7 @@ def ways(cell: tuple[str, str], budget: Budget) -> tuple[Way, ...]:
         found += [Way(("heredity", "untrained, not inherited"), overrides=ANEW)]
     if cell in SERIES:
         found += [Way((SERIES[cell], str(updates)), (("updates", updates),)) for updates in budget.updates]
-    return tuple(found)
+    return tuple(replace(way, options=(*way.options, ("extractor", extractor))) for way in found)
 
 
 def autoencoder(asked: Asked) -> Path:
@@ -261,20 +264,6 @@ def dataset(data: Tree, asked: Asked, budget: Budget) -> Tree:
     return {**data, "root": asked.data, "preprocess": {**data["preprocess"], "size": [budget.size, budget.size]}}
 
 
-def autoencoder_recipe(asked: Asked, budget: Budget) -> Tree:
-    tree = bundled("autoencoder/images")
-    tree["data"] = {**dataset(bundled("geca/small")["data"], asked, budget), "crop": budget.crop}
-    tree["method"]["init_args"]["network"]["init_args"] = {**budget.autoencoder, "latent_channels": 4}
-    tree["training"] |= {
-        "steps": budget.ae_steps,
-        "batch": 2 * budget.batch,
-        "rate": 1e-3,
-        "ema": 0.99,
-        "validate": max(1, budget.ae_steps // 2),
-    }
-    return tree
-
-
 def recipe(cell: tuple[str, str], asked: Asked, budget: Budget, seed: int) -> Tree:
     """One recipe of the grid."""
     tree = bundled("dit/small" if cell == ("network", "DiT") else "geca/small")
@@ -282,11 +271,8 @@ def recipe(cell: tuple[str, str], asked: Asked, budget: Budget, seed: int) -> Tr
     tree["training"] |= {"steps": budget.steps, "batch": budget.batch, "seed": seed, "validate": max(1, budget.steps // 3)}
     arguments: dict[str, Any] = tree["method"]["init_args"]
     sizes = budget.dit if cell == ("network", "DiT") else budget.network
-    arguments["network"]["init_args"] |= {**deepcopy(sizes), "target_channels": 4}
-    picture = {"class_path": "somite.diffusion.codec.Signed", "init_args": {"channels": 3}}
-    source = {"source": str(autoencoder(asked))}
-    codec = {"weights": source, "posterior": "mean", "picture": picture}
-    arguments["codec"] = {"class_path": "somite.diffusion.latent.Autoencoder", "init_args": codec}
+    arguments["network"]["init_args"] |= deepcopy(sizes)
+    latents.in_latents(arguments, arguments["network"], autoencoder(asked))
     arguments["sampler"]["init_args"]["steps"] = budget.reverse_steps
     CELLS[cell](arguments)
     return tree

@@ -1,6 +1,7 @@
 """What are generated images worth to a classifier? The downstream question of GeCA (arXiv 2407.03018), for any labelled folder.
 
-Generators (GeCA, and DiT as the baseline) learn the training cases with their labels, and draw images for these labels. Then classifiers are
+Generators (GeCA, and DiT as the baseline) learn the training cases with their labels, in the latents of an autoencoder that is trained
+first, and draw images for these labels. Then classifiers are
 trained, each for as many steps, and all asked about the same test cases, which nothing was trained on:
 
     real                    without and with plain augmentation (turning, scaling, colour)
@@ -19,14 +20,16 @@ import yaml
 from matplotlib.figure import Figure
 
 from ..errors import InputError
+from ..metrics.classification import measures
+from ..study import latents
 from ..study.jobs import Job
-from ..study.scores import Draws, Scores
+from ..study.scores import Draws, Scores, Way
 from ..study.study import Asked, Study, Tables
-from ..study.trees import Tree, bundled
+from ..study.trees import Tree, bundled, part
 from ..study.verdict import Claim
 from ..study.wholes import RULE, Cell, Measure, Rows, cells, compared, differences, table
 from ..style import COLOURS, styled
-from ..tasks.classification.whole import Set, measures
+from ..tasks.classification.whole import Set
 
 BASE = ("real", "plain")  # the published baseline
 GENERATORS = {"GeCA": "geca/labels", "DiT": "dit/labels"}
@@ -37,58 +40,77 @@ DRAWN = "drawn"
 
 @dataclass(frozen=True)
 class Budget:
-    """generator, classifier: steps of training. networks: constructor arguments by generator; folds: 0 takes the data's own split."""
+    """autoencoder, generator, classifier: steps of training. size, crop: of the images that are generated, and of the autoencoder's
+    training; seen: of the images that classifiers see. sizes: of the autoencoder; networks: constructor arguments by generator. folds: 0
+    takes the data's own split.
+    """
 
+    autoencoder: int
     generator: int
     classifier: int
     size: int
+    crop: int
+    seen: int
     batch: int
     reverse_steps: int
     guidance: float
     seeds: int
     folds: int
     ratios: tuple[float, ...]
+    sizes: Tree
     networks: dict[str, Tree]
-    channels: tuple[int, ...]
+    channels: tuple[int, int, int, int]  # of the classifier
 
 
 BUDGETS = {
     "smoke": Budget(
+        autoencoder=2,
         generator=2,
         classifier=2,
         size=16,
+        crop=16,
+        seen=16,
         batch=4,
         reverse_steps=2,
         guidance=1.5,
         seeds=1,
         folds=2,
         ratios=(0.5, 1),
+        sizes={"channels": 32, "mults": [1, 1], "blocks": 1},
         networks={"GeCA": {"hidden": 4, "width": 16, "heads": 2, "mlp": 16, "updates": 2}, "DiT": {"width": 16, "depth": 1, "heads": 2}},
-        channels=(4, 8),
+        channels=(4, 4, 8, 8),
     ),
     "cpu": Budget(
-        generator=3000,
-        classifier=600,
-        size=32,
-        batch=16,
+        autoencoder=600,
+        generator=2000,
+        classifier=400,
+        size=64,
+        crop=32,
+        seen=32,
+        batch=8,
         reverse_steps=20,
         guidance=1.5,
         seeds=3,
         folds=0,
         ratios=(0.5, 1, 2),
+        sizes={"channels": 32, "mults": [1, 1, 2], "blocks": 1},
         networks={"GeCA": {"hidden": 24, "width": 64, "heads": 4, "mlp": 128, "updates": 8}, "DiT": {"width": 96, "depth": 6, "heads": 4}},
-        channels=(16, 32, 64),
+        channels=(16, 32, 64, 128),
     ),
     "paper": Budget(
+        autoencoder=50_000,
         generator=100_000,
         classifier=20_000,
-        size=64,
-        batch=64,
+        size=256,
+        crop=256,
+        seen=224,
+        batch=32,
         reverse_steps=50,
         guidance=1.5,
         seeds=5,
         folds=5,
         ratios=(0.5, 1, 2, 5),
+        sizes={"channels": 128, "mults": [1, 2, 4, 4], "blocks": 2},
         networks={
             "GeCA": {"hidden": 64, "width": 768, "heads": 12, "mlp": 3072, "updates": 12, "checkpointing": True},
             "DiT": {"width": 384, "depth": 12, "heads": 6},
@@ -121,6 +143,13 @@ class Augmentation(Study):
                 folder = asked.out / f"{cell[0]}-{cell[1]}-{seed}".lower().replace(" ", "").replace("+", "-")
                 made[folder] = Job(folder, keys, text, Scores(), asked.threads, stage=1)
         return list(made.values())
+
+    def prepare(self, asked: Asked) -> None:
+        """The autoencoder in whose latents images are generated: of the training images of the data's own split."""
+        budget = budget_of(asked)
+        if any(name in cell[0] for cell in cells_of(budget) if asked.wants(cell) for name in GENERATORS):
+            data = dataset(bundled("geca/labels")["data"], asked, budget.size)
+            part(autoencoder(asked), latents.autoencoder(data, budget.sizes, budget.autoencoder, 2 * budget.batch, budget.crop))
 
     def claims(self, tables: Tables) -> dict[str, list[Claim]]:
         found = measured(tables)
@@ -181,7 +210,7 @@ def measured(tables: Tables) -> dict[tuple, Cell]:
 
 def of_run(rows: Rows) -> tuple[dict[str, Measure], list[str]]:
     found = Set.of(rows)
-    return {name: one for name, one in measures(found).items() if name in METRICS}, found.groups
+    return {name: one for name, one in measures(found.p, found.y, found.exclusive).items() if name in METRICS}, found.groups
 
 
 def budget_of(asked: Asked) -> Budget:
@@ -202,40 +231,50 @@ def drawn(name: str, asked: Asked, budget: Budget, seed: int) -> Path:
 
 def drawing(name: str, asked: Asked, budget: Budget, seed: int) -> Job:
     """Train a generator and let it draw as many images as the largest mixture takes."""
-    out, fold = drawn(name, asked, budget, seed), fold_of(budget, seed)
-    keys = (("training", name), ("augmentation", DRAWN), ("seed", fold or 0))
-    text = yaml.safe_dump(generator(name, asked, budget, fold), sort_keys=False)
-    return Job(out.parent, keys, text, Draws(out, max(budget.ratios), Scores()), asked.threads)
+    out = drawn(name, asked, budget, seed)
+    keys = (("training", name), ("augmentation", DRAWN), ("seed", fold_of(budget, seed) or 0))
+    text = yaml.safe_dump(generator(name, asked, budget, seed), sort_keys=False)
+    scores = Scores(ways=(Way(options=(("extractor", str(autoencoder(asked))),)),))
+    return Job(out.parent, keys, text, Draws(out, max(budget.ratios), scores), asked.threads)
 
 
-def dataset(data: Tree, asked: Asked, budget: Budget, fold: int | None) -> Tree:
-    folds = {} if fold is None else {"fold": fold, "folds": budget.folds}
+def dataset(data: Tree, asked: Asked, size: int, fold: Tree | None = None) -> Tree:
     normalise = {"class_path": "somite.data.normalise.Percentile"}
-    return {**data, "root": asked.data, **folds, "preprocess": {"channels": 3, "size": [budget.size, budget.size], "normalise": normalise}}
+    return {**data, "root": asked.data, **(fold or {}), "preprocess": {"channels": 3, "size": [size, size], "normalise": normalise}}
 
 
-def generator(name: str, asked: Asked, budget: Budget, fold: int | None) -> Tree:
+def folded(budget: Budget, seed: int) -> Tree:
+    """Arguments of the data that say which fold is the seed's."""
+    fold = fold_of(budget, seed)
+    return {} if fold is None else {"fold": fold, "folds": budget.folds}
+
+
+def autoencoder(asked: Asked) -> Path:
+    return asked.out / "autoencoder"
+
+
+def generator(name: str, asked: Asked, budget: Budget, seed: int) -> Tree:
     tree = bundled(GENERATORS[name])
-    tree["data"] = dataset(tree["data"], asked, budget, fold)
-    guided = tree["method"]["init_args"]["network"]["init_args"]
+    tree["data"] = dataset(tree["data"], asked, budget.size, folded(budget, seed))
+    arguments = tree["method"]["init_args"]
+    guided = arguments["network"]["init_args"]
     guided["guidance"] = budget.guidance
     guided["network"]["init_args"] |= budget.networks[name]
-    tree["method"]["init_args"]["sampler"]["init_args"]["steps"] = budget.reverse_steps
+    latents.in_latents(arguments, guided["network"], autoencoder(asked))
+    arguments["sampler"]["init_args"]["steps"] = budget.reverse_steps
     tree["training"] |= {"steps": budget.generator, "batch": budget.batch, "validate": max(1, budget.generator // 3)}
     return tree
 
 
 def classifier(cell: tuple[str, str], asked: Asked, budget: Budget, seed: int) -> Tree:
     tree = bundled("classifier/small")
-    tree["data"] = dataset(tree["data"], asked, budget, fold_of(budget, seed))
+    tree["data"] = dataset(tree["data"], asked, budget.seen, folded(budget, seed))
     if cell[1] == "none":
         tree["data"]["augment"] = None
     for name in GENERATORS:
         if name in cell[0]:
             share = 1.0 if cell[0] == name else float(cell[0].split()[2])
-            source = {"root": str(drawn(name, asked, budget, seed)), "ratio": share, "alone": cell[0] == name}
-            tree["data"]["extra"] = source
-    tree["method"]["init_args"]["network"]["init_args"] |= {"channels": list(budget.channels), "depths": [1] * len(budget.channels)}
-    training = {"steps": budget.classifier, "seed": seed, "validate": max(1, budget.classifier // 6)}
-    tree["training"] |= training
+            tree["data"]["extra"] = {"root": str(drawn(name, asked, budget, seed)), "ratio": share, "alone": cell[0] == name}
+    tree["method"]["init_args"]["network"]["init_args"] |= {"channels": list(budget.channels)}
+    tree["training"] |= {"steps": budget.classifier, "seed": seed, "validate": max(1, budget.classifier // 4)}
     return tree
