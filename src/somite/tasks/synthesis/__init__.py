@@ -23,6 +23,7 @@ from ...predict.ensemble import Model, sample
 from ...rng import seeded
 from ...sampling import Sampling
 from ...types import Cond, Sample, Shape
+from ..labels import check_labels
 from ..task import Glimpse, Row, Scored, Task
 from ..view import Found, Pictures, View
 from . import looks
@@ -61,6 +62,9 @@ class Synthesis(Task):
         return {"extractor": self.extractor.module.name}
 
     def check(self, data: Data, codec: Codec, samples: Iterable[Sample]) -> None:
+        """Images that the codec does not take; labels that cannot be learned."""
+        if self.labelled:
+            check_labels(data)
         for one in samples:
             codec.shape(self.shape(one))
 
