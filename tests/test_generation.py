@@ -12,11 +12,14 @@ from safetensors.torch import load_file, save_file
 
 import somite
 from somite.cli import main
+from somite.data.dataset import Data
 from somite.data.phantoms import write_phantoms
+from somite.diffusion.codec import Signed
 from somite.errors import InputError
-from somite.generation import Part, asked, generate
+from somite.generation import Part, asked, generate, listed
 from somite.rng import seeded
 from somite.study.engines import Ray
+from somite.tasks.synthesis import Synthesis
 
 SMALL = ["--data.preprocess.size=[16,16]", "--training.steps=2", "--training.batch=2", "--training.validate=2"]
 CELLS = ["hidden=4", "width=16", "heads=2", "mlp=16", "updates=2"]
@@ -44,7 +47,7 @@ def run(tmp_path_factory):
 
 def drawn(run, out, *options):
     assert main(["sample", str(run.path), "--out", str(out), "--device", "cpu", *map(str, options)]) == 0
-    return {path.name: np.asarray(Image.open(path)) for path in out.glob("sample-*.png")}
+    return {path.name: np.asarray(Image.open(path)) for path in (out / "images").glob("sample-*.png")}
 
 
 def test_images_of_any_size_are_decoded_and_cut(run, tmp_path):
@@ -95,9 +98,9 @@ def test_a_part_is_all_that_a_worker_must_know(run, tmp_path):
     labels, names = asked(run, 6, None)
     generate(run, tmp_path / "whole", 6, labels, names, first=3)
     engine = Here()
-    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "images").mkdir(parents=True)
     for name in ("sample-00007.png", "sample-00008.png"):
-        shutil.copy(tmp_path / "whole" / name, tmp_path / "parts")
+        shutil.copy(tmp_path / "whole" / "images" / name, tmp_path / "parts" / "images")
     generate(run, tmp_path / "parts", 6, labels, names, first=3, engine=engine)
     assert files(tmp_path / "parts") == files(tmp_path / "whole")
     assert [part.rows for part in engine.parts] == [range(3, 5), range(5, 7)]  # the others were there
@@ -122,3 +125,54 @@ def test_no_worker_is_refused(run, tmp_path, capsys):
         assert "--workers 0: at least 1 job" in capsys.readouterr().err
     with pytest.raises(InputError, match="--workers -1"):
         Ray(-1)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--labels", "purple"], "--labels purple: the run knows large, small"),
+        (["--labels", " , "], "names none: the run knows large, small"),
+        (["--size", "0", "8"], "--size 0 8: an image has at least 1 px a side"),
+        (["--first", "-2"], "--first -2: images are numbered from 0 on"),
+    ],
+)
+def test_what_cannot_be_drawn_is_said(options, said, run, tmp_path, capsys):
+    assert main(["sample", str(run.path), "--out", str(tmp_path / "x"), "--device", "cpu", *options]) == 2
+    told = capsys.readouterr().err
+    assert said in told and len(told.splitlines()) == 1
+    assert not (tmp_path / "x").exists()
+
+
+def test_of_a_thousand_labels_a_few_are_named():
+    assert listed(["a", "b"]) == "a, b"
+    assert listed(list(map(str, range(1000)))).endswith("18, 19 ... 999 (1000 in all)")
+
+
+def rewritten(root, header, row):
+    """A labels.csv of these rows, one an image."""
+    names = [path.stem for path in sorted((root / "images").iterdir())]
+    (root / "labels.csv").write_text("\n".join([header, *(f"{name},{row}" for name in names)]) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "said"),
+    [("id,melanoma", "1", "class 'not melanoma'"), ("id,a,b", "1,0", "class 'b'"), ("id,kind", "x", "one class alone (x)")],
+)
+def test_a_class_without_an_image_cannot_be_learned(header, row, said, tmp_path, capsys):
+    root = write_phantoms(tmp_path / "data", 5, (8, 8))
+    rewritten(root, header, row)
+    assert main(["train", "dit/labels", f"--data.root={root}", *SMALL, "--out", str(tmp_path / "run")]) == 2
+    told = capsys.readouterr().err
+    assert said in told and len(told.splitlines()) == 1
+
+
+def test_one_image_under_two_labels_is_told(tmp_path, capsys):
+    root = write_phantoms(tmp_path / "data", 8, (8, 8))
+    data = Data(str(root)).needing({"image", "labels"})
+    first = data.cases("train")[0]
+    other = next(case for case in data.cases("train") if case.labels != first.labels)
+    shutil.copy(first.images[0], other.images[0])
+    Synthesis(labelled=True).check(data, Signed(channels=3), [])
+    assert f"{first.id} and {other.id} are the same image with different labels" in capsys.readouterr().out
+    Synthesis().check(data, Signed(channels=3), [])
+    assert not capsys.readouterr().out  # nobody asked for labels

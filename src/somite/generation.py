@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .study.engines import Engine
 
 SHOWN = 64  # images on the sheet
+MANY = 20  # labels that are named one by one
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,11 @@ def generate(
         raise InputError(f"{run.path} is no run of synthesis; give one whose recipe has the task somite.tasks.synthesis.Synthesis")
     if count < 1:
         raise InputError(f"-n {count}: draw at least 1 image")
+    if first < 0:
+        raise InputError(f"--first {first}: images are numbered from 0 on")
     size = size or size_of(data.preprocess.size, run)
+    if min(size) < 1:
+        raise InputError(f"--size {size[0]} {size[1]}: an image has at least 1 px a side")
     shape = (first + count, data.preprocess.channels, *size)
     run.method.codec.shape(shape)
     settings = {"run": str(run.path.resolve()), "weights": sha256(run.path / "weights.safetensors"), **run.told, "size": list(size)}
@@ -135,9 +140,15 @@ def asked(run: Run, count: int, text: str | None) -> tuple[Tensor | None, list[s
         return torch.eye(len(names))[torch.arange(count) % len(names)], names
     wanted = [name.strip() for name in text.split(",") if name.strip()]
     unknown = [name for name in wanted if name not in names]
-    if unknown:
-        raise InputError(f"--labels {unknown[0]}: the run knows {', '.join(names)}")
+    if unknown or not wanted:
+        told = unknown[0] if unknown else f"{text!r} names none"
+        raise InputError(f"--labels {told}: the run knows {listed(names)}")
     return torch.tensor([[float(name in wanted) for name in names]]).expand(count, -1), names
+
+
+def listed(names: Sequence[str]) -> str:
+    """All of a few names; an imported run may know a thousand."""
+    return ", ".join(names) if len(names) <= MANY else f"{', '.join(names[:MANY])} ... {names[-1]} ({len(names)} in all)"
 
 
 def size_of(size: int | list[int] | None, run: Run) -> tuple[int, int]:

@@ -56,7 +56,7 @@ def run(tmp_path_factory):
 
 def drawn(run, out, *options):
     assert main(["sample", str(run.path), "--out", str(out), "--device", "cpu", *map(str, options)]) == 0
-    return {path.name: np.asarray(Image.open(path)) for path in out.glob("sample-*.png")}
+    return {path.name: np.asarray(Image.open(path)) for path in (out / "images").glob("sample-*.png")}
 
 
 def test_an_image_is_a_function_of_the_seed_and_its_number(run, tmp_path):
@@ -66,10 +66,10 @@ def test_an_image_is_a_function_of_the_seed_and_its_number(run, tmp_path):
     assert all(np.array_equal(part[name], ten[name]) for name in part) and len(part) == 3
     other = drawn(run, tmp_path / "other", "-n", 2, "--seed", 1)
     assert not np.array_equal(other["sample-00000.png"], ten["sample-00000.png"])
-    (tmp_path / "ten" / "sample-00004.png").unlink()
-    kept = (tmp_path / "ten" / "sample-00003.png").stat().st_mtime_ns
+    (tmp_path / "ten" / "images" / "sample-00004.png").unlink()
+    kept = (tmp_path / "ten" / "images" / "sample-00003.png").stat().st_mtime_ns
     assert np.array_equal(drawn(run, tmp_path / "ten", "-n", 10)["sample-00004.png"], ten["sample-00004.png"])
-    assert (tmp_path / "ten" / "sample-00003.png").stat().st_mtime_ns == kept
+    assert (tmp_path / "ten" / "images" / "sample-00003.png").stat().st_mtime_ns == kept
     assert [row["id"] for row in csv.DictReader((tmp_path / "ten" / "labels.csv").open())] == [name[:-4] for name in sorted(ten)]
 
 

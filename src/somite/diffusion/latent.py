@@ -97,7 +97,7 @@ class Autoencoder(Codec):
         if self.random:
             raise InputError(
                 "the codec's autoencoder has random weights, which make no latents to learn: give --method.codec.weights.source FOLDER, FILE "
-                "or RUN (somite train autoencoder/masks makes one from your own data; docs/how-to/latent.md)"
+                "or RUN (somite train autoencoder/images or autoencoder/masks makes one from your own data; docs/how-to/latent.md)"
             )
 
     def shape(self, data: Shape) -> Shape:

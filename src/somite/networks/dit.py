@@ -91,7 +91,7 @@ class DiT(Network):
         if given.ndim != 2 + self.dims or given.shape[1] != want:
             raise InputError(
                 f"this network takes {self.target_channels} target and {self.image_channels} image channels in {self.dims}D, "
-                f"together (b, {want}, ...), got {tuple(given.shape)}; set --method.network.target_channels, image_channels or dims"
+                f"together (b, {want}, ...), got {tuple(given.shape)}; set the network's argument target_channels to {x.shape[1]} (or image_channels, or dims)"
             )
         return given
 

@@ -137,7 +137,7 @@ class GeCA(Network, Cellular):
         if x.ndim != 2 + self.dims or x.shape[1] != self.target_channels:
             raise InputError(
                 f"this network makes {self.target_channels} channels in {self.dims}D, got {tuple(x.shape)} in model space; "
-                "set --method.network.target_channels or dims"
+                f"set the network's argument target_channels to {x.shape[1]} (or dims)"
             )
         if "image" in cond and cond["image"].shape[1:-1] != x.shape[2:]:
             raise InputError(

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from ...data.dataset import Data
-from ...data.labelled import contradictions
 from ...data.record import Record
 from ...diffusion.classes import AnyOf
 from ...diffusion.codec import Codec
@@ -18,6 +17,7 @@ from ...predict.ensemble import Model, sample
 from ...predict.fusion import Fusion, Mean
 from ...sampling import Sampling
 from ...types import Cond, Sample, Shape
+from ..labels import check_labels
 from ..task import Glimpse, Row, Scored, Task
 from ..view import Found, Pictures, Section, View
 from . import outputs, scores, whole
@@ -55,16 +55,12 @@ class Classification(Task):
                 f"{data.path} has {len(names)} classes ({', '.join(names)}) but the recipe is for {self.classes} and its codec for "
                 f"{codec.maps}; leave `classes` null in the task, the network and the codec"
             )
-        for name, having in zip(names, torch.tensor([case.labels for case in train]).sum(0).tolist(), strict=True):
-            if not having:
-                raise InputError(f"{data.path} has no training case of the class {name!r}: add some, or leave it out (--data.classes)")
+        check_labels(data)
         for one, case in zip(samples, [*train, *data.cases("val")], strict=True):
             if not isinstance(codec, AnyOf) and float(one["labels"][0].sum()) != 1:
                 raise InputError(
                     f"{case.id} has {int(one['labels'][0].sum())} labels where one was wanted: for any number of them add {ANY}"
                 )
-        for first, second in contradictions([*train, *data.cases("val")]):
-            print(f"warning: {first.id} and {second.id} are the same image with different labels; one of them is wrong", flush=True)
 
     def target(self, sample: Sample) -> Tensor:
         return sample["labels"]

@@ -22,6 +22,7 @@ from ...predict.ensemble import Model, sample
 from ...rng import seeded
 from ...sampling import Sampling
 from ...types import Cond, Sample, Shape
+from ..labels import check_labels
 from ..task import Arrays, Beside, Glimpse, Opened, Row, Scored, Task
 from ..view import Found, Pictures, Section, View
 from . import looks, sets
@@ -67,7 +68,10 @@ class Synthesis(Task):
         return {"extractor": self.extractor.module.name}
 
     def check(self, data: Data, codec: Codec, samples: Iterable[Sample]) -> None:
-        self.settings()  # an extractor that does not open is told now, and not after the training
+        """Images that the codec does not take; labels that cannot be learned; an extractor that does not open."""
+        self.settings()
+        if self.labelled:
+            check_labels(data)
         for one in samples:
             codec.shape(self.shape(one))
 
