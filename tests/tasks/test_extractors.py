@@ -9,32 +9,21 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 import somite
+from runs import classifier, untrained
 from somite.errors import InputError
 from somite.nn.frozen import Part
-from somite.recipe import build, dump, parse, path_of
 from somite.tasks.synthesis.extractors import extractor_of, features_of
 
 
-def untrained(recipe, out, *overrides):
-    """A run folder as training leaves it, of random weights."""
-    torch.manual_seed(0)
-    config = parse(path_of(recipe), list(overrides))
-    out.mkdir()
-    (out / "recipe.yaml").write_text(dump(config))
-    save_file(build(config).method.state_dict(), out / "weights.safetensors")
-    return out
-
-
 @pytest.fixture(scope="module")
-def classifier(tmp_path_factory):
-    small = ["--method.network.channels=[4,8,8,8]", "--method.network.classes=2", "--method.codec.classes=2", "--task.classes=2"]
+def classified(tmp_path_factory):
     centred = "--data.preprocess.normalise=somite.data.normalise.Centred"
-    return untrained("classifier/small", tmp_path_factory.mktemp("extractors") / "run", *small, centred, "--data.preprocess.size=[24,20]")
+    return classifier(tmp_path_factory.mktemp("extractors") / "run", centred, "--data.preprocess.size=[24,20]")
 
 
-def test_a_classifier_is_read_before_its_last_layer(classifier):
+def test_a_classifier_is_read_before_its_last_layer(classified):
     """Its last layer on the features is what the run itself predicts, from images of another size and of grey."""
-    run, extractor = somite.load(classifier, device="cpu"), extractor_of(Part(str(classifier)))
+    run, extractor = somite.load(classified, device="cpu"), extractor_of(Part(str(classified)))
     for image in np.random.default_rng(0).random((2, 3, 30, 40), np.float32), np.random.default_rng(1).random((2, 1, 24, 20), np.float32):
         found = features_of(extractor, list(torch.from_numpy(image)), 2)
         assert found.shape == (2, 8)
@@ -43,18 +32,18 @@ def test_a_classifier_is_read_before_its_last_layer(classifier):
     assert not any(parameter.requires_grad for parameter in extractor.parameters())
 
 
-def test_images_of_several_sizes_are_looked_at_one_by_one(classifier):
+def test_images_of_several_sizes_are_looked_at_one_by_one(classified):
     extractor, images = extractor_of(None), [torch.rand(3, 8, 8), torch.rand(3, 16, 8)]
     assert torch.equal(features_of(extractor, images, 2), torch.cat([extractor(image[None]) for image in images]))
 
 
-def test_a_name_is_of_the_contents(classifier, tmp_path):
-    name = extractor_of(Part(str(classifier))).name
+def test_a_name_is_of_the_contents(classified, tmp_path):
+    name = extractor_of(Part(str(classified))).name
     assert name.startswith("classifier ResNet ")
-    shutil.copytree(classifier, tmp_path / "elsewhere")
+    shutil.copytree(classified, tmp_path / "elsewhere")
     (tmp_path / "elsewhere" / "metrics.csv").write_text("of its training")
     assert extractor_of(Part(str(tmp_path / "elsewhere"))).name == name
-    weights = load_file(classifier / "weights.safetensors")
+    weights = load_file(classified / "weights.safetensors")
     save_file({name: value + 1 for name, value in weights.items()}, tmp_path / "elsewhere" / "weights.safetensors")
     assert extractor_of(Part(str(tmp_path / "elsewhere"))).name != name
 
@@ -78,9 +67,9 @@ def test_a_run_that_trained_an_autoencoder(tmp_path):
         (("method",), None, "has no method"),
     ],
 )
-def test_what_is_no_extractor(classifier, tmp_path, place, value, message):
-    shutil.copytree(classifier, tmp_path / "run")
-    tree = yaml.safe_load((classifier / "recipe.yaml").read_text())
+def test_what_is_no_extractor(classified, tmp_path, place, value, message):
+    shutil.copytree(classified, tmp_path / "run")
+    tree = yaml.safe_load((classified / "recipe.yaml").read_text())
     part = tree
     for name in place[:-1]:
         part = part[name]

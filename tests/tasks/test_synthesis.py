@@ -2,16 +2,18 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.spatial.distance import cdist, pdist
 
 import somite
 from contracts import TaskContract
 from regression import write_images
-from runs import tiny
+from runs import classifier, tiny
 from somite.cli import main
 from somite.data.dataset import Data
 from somite.data.phantoms import write_phantoms
@@ -20,9 +22,12 @@ from somite.diffusion.methods import Diffusion
 from somite.diffusion.samplers import DDIM
 from somite.diffusion.schedule import linear
 from somite.diffusion.terms import Noise
+from somite.errors import InputError
+from somite.evaluation import table
 from somite.generation import runs_of
 from somite.metrics.generation import kid, manifold
 from somite.networks.geca import GeCA
+from somite.report.findings import evaluation
 from somite.tasks.synthesis import Synthesis
 from somite.tasks.synthesis.looks import sheet
 
@@ -85,7 +90,8 @@ def test_any_size_and_number_of_updates(run, tmp_path, capsys):
     assert "not guided" in capsys.readouterr().err
 
 
-def test_sets_are_compared_by_named_features(run):
+def test_sets_are_compared_by_named_features(run, monkeypatch):
+    monkeypatch.setattr("somite.tasks.synthesis.sheets.UPDATES", (1, 5))
     summary = run.evaluate()
     assert summary["extractor"] == "pixels 8 x 8"
     rows = list(csv.DictReader((run.path / "features.csv").open()))
@@ -96,8 +102,51 @@ def test_sets_are_compared_by_named_features(run):
     case = run.recipe.data.read(run.recipe.data.cases("test")[0])
     image = run.recipe.data.preprocess.image(case)
     np.testing.assert_allclose(real[0], image.flatten().numpy(), atol=1e-4)  # at 8 x 8 the pixels themselves
+    assert summary["sets"]["diversity"]["mean"] == pytest.approx(pdist(made).mean() / pdist(real).mean(), rel=1e-3)
+    assert all(one["by"] == "pixels 8 x 8" for one in summary["sets"].values())
+    assert table(summary).count("by pixels 8 x 8") == len(summary["sets"])
+    train = run.recipe.data.cases("train")
+    known = np.array([run.recipe.data.preprocess.image(run.recipe.data.read(case)).flatten().numpy() for case in train])
+    with (run.path / "neighbours.csv").open() as file:
+        found = list(csv.DictReader(file))
+    for kind, vectors in (("held out", real), ("generated", made)):
+        apart = cdist(vectors, known)
+        mine = [row for row in found if row["kind"] == kind]
+        assert [row["nearest"] for row in mine] == [train[i].id for i in apart.argmin(1)]
+        np.testing.assert_allclose([float(row["distance"]) for row in mine], apart.min(1), rtol=1e-3)
+    assert sorted(path.name for path in (run.path / "answers").iterdir()) == sorted(f"{row['case']}_generated-00.png" for row in mine)
     report = run.report().read_text()
-    assert "KID" in report and "pixels 8 x 8" in report
+    for shown in ("KID (pixels 8 x 8)", "Real and generated", "One noise under M updates", "The way of one sample", "Nearest neighbours"):
+        assert shown in report
+
+
+def test_a_generator_that_copies_is_told(run, tmp_path, monkeypatch):
+    data = run.recipe.data
+    train = data.cases("train")
+    chosen = {case.id: train[(7 * index) % len(train)] for index, case in enumerate(data.cases("test"))}
+    copied = lambda method, cond, shape, case, *_: data.preprocess.image(data.read(chosen[case]))[None]  # noqa: E731
+    monkeypatch.setattr("somite.tasks.synthesis.sample", copied)
+    summary = run.evaluate(out=tmp_path)
+    assert summary["sets"]["memorised"]["mean"] == summary["sets"]["copied"]["mean"] == 1
+    with (tmp_path / "neighbours.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["kind"] == "generated"]
+    assert {row["case"]: row["nearest"] for row in rows} == {case: other.id for case, other in chosen.items()}
+    assert all(float(row["distance"]) == 0 for row in rows)
+
+
+def test_other_data_are_held_against_what_the_run_was_trained_on(run, tmp_path, capsys):
+    elsewhere = run.on(str(write_images(tmp_path / "images", 40, (12, 12))))
+    assert elsewhere.trained_on is run.recipe.data
+    there = elsewhere.evaluate(out=tmp_path / "there")
+    assert there["sets"]["memorised"]["chance"] == pytest.approx(1 / (1 + len(elsewhere.recipe.data.cases("test"))))
+    gone = replace(run, home=run.recipe.data.moved(str(tmp_path / "gone")))
+    assert gone.trained_on is not run.recipe.data
+    capsys.readouterr()
+    summary = gone.evaluate(out=tmp_path / "here")
+    assert "memorisation is not measured" in capsys.readouterr().out
+    assert {"kid", "diversity"} <= set(summary["sets"]) and "memorised" not in summary["sets"]
+    assert not (tmp_path / "here" / "neighbours.csv").exists()
+    assert any("not measured" in lead for lead, _ in gone.recipe.task.view(evaluation(gone.path, tmp_path / "here")).notes)
 
 
 def test_the_score_that_training_follows_draws_the_same_each_time(run):
@@ -111,6 +160,8 @@ def test_other_runs_make_no_images(tmp_path, capsys):
     out = tiny(write_phantoms(tmp_path / "data", 6, (24, 24)), tmp_path / "run", "--training.steps=2", "--data.crop=16")
     assert main(["sample", str(out), "--out", str(tmp_path / "x"), "--device", "cpu"]) == 2
     assert "no run of synthesis" in capsys.readouterr().err
+    assert main(["evaluate", str(out), "--extractor", str(tmp_path), "--device", "cpu"]) == 2
+    assert "compares no images" in capsys.readouterr().err
 
 
 def test_rows_go_together_as_far_as_a_batch_allows():
@@ -148,6 +199,28 @@ def test_labels_are_asked_for(labelled, tmp_path, capsys):
     assert np.array_equal(unguided["sample-00000.png"], other["sample-00000.png"])  # guidance 0 looks at no labels
     assert main(["sample", str(labelled.path), "--labels", "purple", "--out", str(tmp_path / "x"), "--device", "cpu"]) == 2
     assert f"the run knows {', '.join(names)}" in capsys.readouterr().err
+
+
+def test_another_extractor_is_named_at_evaluation(labelled, tmp_path, capsys, monkeypatch):
+    """By a classifier, over all cases: those trained on are no held-out ones."""
+    monkeypatch.setattr("somite.tasks.synthesis.sheets.UPDATES", ())
+    judge, out = classifier(tmp_path / "classifier", "--data.preprocess.size=[16,16]"), tmp_path / "all"
+    options = ["--extractor", str(judge), "--split", "all", "--device", "cpu", "--out", str(out)]
+    assert main(["evaluate", str(labelled.path), *options]) == 0
+    summary = json.loads((out / "metrics.json").read_text())
+    assert summary["extractor"].startswith("classifier ResNet ")
+    assert f"by {summary['extractor']}" in capsys.readouterr().out
+    data = labelled.recipe.data
+    held_out = {case.id for case in data.cases("all")} - {case.id for case in data.cases("train")}
+    with (out / "neighbours.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["case"] for row in rows if row["kind"] == "held out"} == held_out
+    assert summary["sets"]["memorised"]["chance"] == pytest.approx(1 / (1 + len(held_out)))
+    assert "extractor: null" in (labelled.path / "recipe.yaml").read_text()
+    report = (out / "report.html").read_text()
+    assert f"KID ({summary['extractor']})" in report and "a line a class" in report
+    with pytest.raises(InputError, match="nowhere, which is not here"):
+        labelled.at(extractor=str(tmp_path / "nowhere"))
 
 
 def test_a_run_without_labels_is_asked_for_none(run, tmp_path, capsys):

@@ -75,7 +75,7 @@ def asked_again(task: Task, case: Case, run: Opened) -> Iterable[Plot]:
     if isinstance(run.method, Diffusion):
         points = trajectory(run.method, cond, shape, case.id, seed)
         figure = strips([Strip([image for _, image in points], captions=[f"t = {t}" for t, _ in points])])
-        text = f"What the network takes for the clean image of case {case.id} at {len(points)} of {run.method.steps} steps, from pure noise on."
+        text = f"What the network takes for the clean image of case {case.id} at {len(points)} of {run.method.steps} steps, from pure noise to the sample."
         yield Plot("The way of one sample", figure, "Estimates of the clean image from noise to sample", text, wide=True)
 
 
@@ -109,20 +109,21 @@ def learned(found: Found, trained: Data) -> list[Section]:
     """Each number of memorisation as a figure, and the most suspicious pairs."""
     table = found.tables.get("neighbours", [])
     held_out, made = (Some.of(table, kind, [row["case"] for row in table]) for kind in (HELD_OUT, GENERATED))
-    if not held_out.rows:
+    if not made.rows:
         return []
     extractor, plots = found.summary["extractor"], list(pairs(made.rows, found, trained))
     labels = {"memorised": f"distance by {extractor}", "copied": f"distance / mean distance to the nearest {AMONG}"}
-    for name, column in COPIES.items():
+    for name, column in COPIES.items() if held_out.rows else ():
         theirs, ours = held_out.column(column), made.column(column)
         threshold = float(np.sort(theirs)[rank(len(theirs)) - 1])
-        told = (
-            f" {number(found.summary['sets'][name]['mean'])} of the generated images lie below it" if name in found.summary["sets"] else ""
-        )
-        text = f"Dashed: the threshold, which {number(chance(len(theirs)))} of further held-out images would reach.{told}."
+        text = f"Dashed: the threshold, below which {100 * chance(len(theirs)):.1f} % of further held-out images would lie."
+        if name in found.summary["sets"]:
+            text += f" Of the generated ones {100 * found.summary['sets'][name]['mean']:.1f} % do."
         title = {"memorised": "Distance to the nearest training image", "copied": "The same against the training images around it"}[name]
         alt = "Share of images within each distance of their nearest training image, generated and held out"
-        plots.append(Plot(title, distances(ours, theirs, threshold, labels[name]), alt, text.replace("..", ".")))
+        plots.append(Plot(title, distances(ours, theirs, threshold, labels[name]), alt, text))
+    if not plots:
+        return []
     text = (
         "A copy is much nearer to one training image than images that nobody trained on are. Blurred or dull images are near to all of them, which "
         "the distance alone takes for copying; the relative distance does not. Mirrored or turned copies show only if the extractor sees past that."
