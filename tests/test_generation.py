@@ -74,7 +74,7 @@ def test_images_of_any_size_are_decoded_and_cut(run, tmp_path):
 
 
 def files(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix in (".png", ".csv", ".json")}
+    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.suffix in (".png", ".csv", ".json")}
 
 
 def test_guidance_is_a_switch_of_sampling(run, tmp_path):
