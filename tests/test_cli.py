@@ -69,7 +69,7 @@ def test_predict_writes_goes_on_and_overwrites(root, run, tmp_path, capsys):
     assert main(line) == 0
     expected = {f"case{n:03d}_{what}.png" for n in (0, 1) for what in ("mask", "member-00", "member-01")}
     before = outputs(out)
-    assert before.keys() == expected | {"prediction.json"}
+    assert before.keys() == expected | {"prediction.json", "cases.csv"}
     pixels = {name: (out / name).read_bytes() for name in expected}
     (out / "case001_member-01.png").unlink()  # killed while the second case was written
     capsys.readouterr()

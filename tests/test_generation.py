@@ -15,10 +15,10 @@ from somite.cli import main
 from somite.data.dataset import Data
 from somite.data.phantoms import write_phantoms
 from somite.diffusion.codec import Signed
+from somite.engines import Ray
 from somite.errors import InputError
 from somite.generation import Part, asked, generate, listed
 from somite.rng import seeded
-from somite.study.engines import Ray
 from somite.tasks.synthesis import Synthesis
 
 SMALL = ["--data.preprocess.size=[16,16]", "--training.steps=2", "--training.batch=2", "--training.validate=2"]

@@ -3,6 +3,7 @@
 import os
 import time
 
+from somite.cohort import work as answer_of
 from somite.study.jobs import work
 
 
@@ -19,3 +20,12 @@ def linger(note):
     """Tell who works here, and do not end."""
     note.write_text(str(os.getpid()))
     time.sleep(300)
+
+
+def answer_killed_once(asked):
+    """Real answers, except that the first worker of case002 waits to be killed."""
+    note = asked.out.parent / "victim"
+    if asked.case.id == "case002" and not note.exists():
+        note.write_text(str(os.getpid()))
+        time.sleep(300)
+    return answer_of(asked)

@@ -74,6 +74,7 @@ def parser() -> Parser:
     predict.add_argument("--out", type=Path, required=True, help="folder for the outputs")
     predict.add_argument("--channel-files", type=int, default=1, metavar="N", help="files of one image: x_0000, x_0001 ... (nnU-Net)")
     predict.add_argument("--save", help="of mask,probability,spread,members (default: the first three)")
+    engines(predict)
     predict.add_argument("--overwrite", action="store_true", help="make outputs again that are there already")
 
     sample = commands.add_parser("sample", help="images from a run of synthesis, a sheet of them, and a table of what was asked for")
@@ -86,9 +87,7 @@ def parser() -> Parser:
     sample.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="in pixels (default: as trained)")
     sample.add_argument("--updates", type=int, help="of cells, a step (default: the recipe's)")
     sample.add_argument("--guidance", type=float, help="how strongly labels count; 1 is none (default: the recipe's)")
-    sample.add_argument("--engine", choices=["pool", "ray"], default="pool", help="who draws: processes here, or a Ray cluster")
-    sample.add_argument("--workers", type=int, default=1, help="how many (pool and local ray); 1 process of pool is this one")
-    sample.add_argument("--address", help="of a running Ray cluster, which sees these folders too")
+    engines(sample)
     sample.add_argument("--out", type=Path, required=True, help="folder for the images; the same line again goes on")
 
     calibrate = commands.add_parser("calibrate", help="fit a temperature on the validation cases, for --calibrated")
@@ -206,9 +205,7 @@ def add_studies(commands: Any) -> None:  # noqa: ANN401
     study.add_argument("--seeds", type=int, nargs="+", help="default: the budget's")
     study.add_argument("--steps", type=int, help="training steps of every job (default: the budget's)")
     study.add_argument("--only", nargs="+", default=[], metavar="CELL", help="networks, or NETWORK/METHOD")
-    study.add_argument("--engine", choices=["pool", "ray", "slurm"], default="pool", help="processes here, a Ray cluster, a Slurm array")
-    study.add_argument("--workers", type=int, default=1, help="jobs at a time (pool and local ray)")
-    study.add_argument("--address", help="of a running Ray cluster")
+    engines(study)
     study.add_argument("--threads", type=int, default=1, help="CPU threads a job")
     study.add_argument("--out", type=Path, help="default: runs/NAME")
 
@@ -249,6 +246,14 @@ SAMPLING = ("--members", "--steps", "--sampler", "--benefit", "--readout")  # ho
 def offer(command: argparse.ArgumentParser, *names: str) -> None:
     for name in names:
         command.add_argument(name, **OPTIONS[name])
+
+
+def engines(command: argparse.ArgumentParser) -> None:
+    """Who does the work of a command that consists of many independent pieces."""
+    told = "processes here, a Ray cluster, or a Slurm array, which see these folders too (default: pool)"
+    command.add_argument("--engine", choices=["pool", "ray", "slurm"], default="pool", help=told)
+    command.add_argument("--workers", type=int, default=1, help="pieces at a time (pool and local ray; default: 1)")
+    command.add_argument("--address", help="of a running Ray cluster")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

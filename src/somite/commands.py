@@ -17,7 +17,9 @@ from .analysis.stability import table as stability_table
 from .analysis.timesteps import analyse_timesteps
 from .baselines.folds import fold_ensemble
 from .baselines.plan import plan_recipe
+from .cohort import FAILED, TABLE, answered
 from .data.sources import NUCLEI, find_inputs
+from .engines import Engine, Pool, Ray, Submitit
 from .environment import has_bfloat16
 from .errors import InputError
 from .export import export_run
@@ -28,7 +30,6 @@ from .progress import tracked
 from .report.card import write_card
 from .report.html import write_report
 from .sampling import class_path
-from .study.engines import Engine, Pool, Ray, Submitit
 from .study.run import run_study
 from .study.study import Asked, study_of
 from .tasks.synthesis import Synthesis
@@ -85,38 +86,36 @@ def predict(options: Namespace) -> None:
     codec, members = opened.method.codec, opened.sampling.members * len(opened.runs)
     files = {case.id: task.files(case.id, kinds, opened.recipe.data, codec, members) for case in cases}
     done = {case.id for case in cases if written(options.out, files[case.id])}
-    todo = cases if options.overwrite else [case for case in cases if case.id not in done]
-    if len(todo) < len(cases):
+    if done and not options.overwrite:
         print(f"{len(done)} of {len(cases)} are done already")
-    bad = []
-    for case in tracked(todo):
-        try:
-            answer = opened.answer(case, keep="members" in kinds)
-        except InputError as error:
-            if len(cases) == 1:
-                raise
-            bad.append(str(error))  # the others are still worth having
-            continue
-        write_json(described, settings)
-        task.write(answer, options.out, kinds)
+    write_json(described, settings)
+    engine = spreading(options, opened)
+    outcomes = answered(opened, cases, options.out, kinds, engine, set() if options.overwrite else done, tracked)
     task.gather(options.out)
-    print(f"{len(cases) - len(bad)} cases in {options.out}")
+    bad = [one for one in outcomes if one.state == FAILED]
+    print(f"{len(cases) - len(bad)} cases in {options.out}; what became of each: {options.out / TABLE}")
+    if len(bad) == len(cases) == 1:
+        raise InputError(bad[0].reason)
     if bad:
-        told = list(dict.fromkeys(bad))
+        told = list(dict.fromkeys(one.reason for one in bad))
         more = f"; and {len(told) - MANY} more" if len(told) > MANY else ""
         raise InputError(f"{len(bad)} of {len(cases)} inputs could not be answered, all others are done: {'; '.join(told[:MANY])}{more}")
+
+
+def spreading(options: Namespace, run: Run) -> Engine | None:
+    """Whose workers do it; None: this process."""
+    if options.engine == "ray":
+        return Ray(options.workers, options.address, gpus=int(next(run.method.parameters()).is_cuda))
+    if options.engine == "slurm":
+        return Submitit(options.out / "slurm")
+    return None if options.workers == 1 else Pool(options.workers)
 
 
 def sample(options: Namespace) -> None:
     size = None if options.size is None else (options.size[0], options.size[1])
     run = open_run(options)
     labels, names = asked(run, options.count, options.labels)
-    engine: Engine | None = None
-    if options.engine == "ray":
-        engine = Ray(options.workers, options.address, gpus=int(next(run.method.parameters()).is_cuda))
-    elif options.workers != 1:
-        engine = Pool(options.workers)
-    paths = generate(run, options.out, options.count, labels, names, size, options.first, tracked, engine)
+    paths = generate(run, options.out, options.count, labels, names, size, options.first, tracked, spreading(options, run))
     print(f"{len(paths)} images in {options.out}; all of them: {options.out / 'sheet.png'}")
 
 
@@ -217,7 +216,7 @@ def analyse(options: Namespace) -> None:
 
 def study(options: Namespace) -> None:
     out = options.out or Path("runs") / options.name
-    if options.engine == "pool":
+    if options.engine == "pool":  # a job of a study always has a process of its own
         engine: Engine = Pool(options.workers)
     else:
         engine = Ray(options.workers, options.address) if options.engine == "ray" else Submitit(out / "slurm")

@@ -9,22 +9,20 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from .data.images import write_png
+from .engines import Engine
 from .errors import InputError
 from .files import read_json, replacing, sha256, write_json
 from .pipeline import Run, load
 from .predict.ensemble import draw
+from .sampling import Sampling
 from .tasks.synthesis import LABELS, Synthesis
 from .tasks.synthesis.looks import pixels, sheet
-
-if TYPE_CHECKING:
-    from .study.engines import Engine
 
 SHOWN = 64  # images on the sheet
 MANY = 20  # labels that are named one by one
@@ -53,7 +51,7 @@ def generate(
     size: tuple[int, int] | None = None,
     first: int = 0,
     progress: Callable[[Sequence[Part]], Iterable[Part]] = iter,
-    engine: "Engine | None" = None,
+    engine: Engine | None = None,
 ) -> list[Path]:
     """Write images/sample-00000.png ..., labels.csv (a labelled data set), sheet.png and sampling.json into `out`; images that are there are
     kept. Returns their paths.
@@ -119,7 +117,7 @@ def work(part: Part) -> range:
 def opened_run(path: Path, overrides: tuple[str, ...], device: str) -> Run:
     """A worker draws many parts of one run. Who asks for parts has opened the run before, and so trusts it."""
     run = load(path, trust=True, device=device)
-    return run.under(dict((name, value) for name, _, value in (text.partition("=") for text in overrides)))
+    return run.under(Sampling(1, overrides=overrides).named)
 
 
 def path_of(out: Path, number: int) -> Path:

@@ -32,8 +32,14 @@ class Sampling:
 
     def but(self, members: int | None, seed: int | None, overrides: Mapping[str, str]) -> "Sampling":
         """This sampling with other members, seed or overrides; an override takes the place of the one of its name."""
-        named = {text.partition("=")[0]: text for text in self.overrides} | {name: f"{name}={value}" for name, value in overrides.items()}
-        return Sampling(self.members if members is None else members, self.seed if seed is None else seed, tuple(named.values()))
+        named = {**self.named, **overrides}
+        told = tuple(f"{name}={value}" for name, value in named.items())
+        return Sampling(self.members if members is None else members, self.seed if seed is None else seed, told)
+
+    @property
+    def named(self) -> dict[str, str]:
+        """The overrides by name."""
+        return {name: value for name, _, value in (text.partition("=") for text in self.overrides)}
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ import pytest
 import yaml
 
 from somite.data.phantoms import write_phantoms
+from somite.engines import Pool
 from somite.errors import InputError
 from somite.evaluation import read_rows
 from somite.studies.sdseg_ablations import BASELINE, CELLS, STUDY, TWIN
-from somite.study.engines import Pool
 from somite.study.run import run_study
 from somite.study.study import Asked, study_of
 

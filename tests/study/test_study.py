@@ -16,6 +16,7 @@ import yaml
 from scipy import stats
 
 from somite.data.phantoms import write_phantoms
+from somite.engines import Pool, Ray, Submitit
 from somite.errors import InputError
 from somite.evaluation import read_rows
 from somite.recipe import build, parse
@@ -23,7 +24,6 @@ from somite.studies.fair_trial import BUDGETS, STUDY, at_equal_cost, by_velocity
 from somite.studies.fair_trial import of_paper as claims
 from somite.study import jobs as jobs_module
 from somite.study import verdict
-from somite.study.engines import Pool, Ray, Submitit
 from somite.study.jobs import ROWS, collected, work
 from somite.study.run import run_study
 from somite.study.study import Asked, study_of
@@ -198,7 +198,7 @@ def alive(pid):
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="asks /proc who lives")
 def test_no_worker_outlives_a_killed_study(tmp_path):
     note = tmp_path / "pid"
-    program = "import sys, pathlib; from victims import linger; from somite.study.engines import Pool\nif __name__ == '__main__':\n"
+    program = "import sys, pathlib; from victims import linger; from somite.engines import Pool\nif __name__ == '__main__':\n"
     program += "    list(Pool(1).run(linger, [pathlib.Path(sys.argv[1])]))"
     (tmp_path / "study.py").write_text(program)
     path = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}

@@ -7,11 +7,11 @@ import pytest
 import yaml
 
 from somite.data.images import write_png
+from somite.engines import Pool
 from somite.errors import InputError
 from somite.evaluation import read_rows
 from somite.recipe import parse
 from somite.studies import geca_ablations, synthetic_augmentation
-from somite.study.engines import Pool
 from somite.study.run import run_study
 from somite.study.study import Asked, study_of
 
@@ -65,9 +65,11 @@ def test_each_of_gecas_cells_changes_one_thing(tmp_path):
 
 def test_ways_of_sampling_are_cells_of_their_own():
     budget = geca_ablations.BUDGETS["smoke"]
-    found = [way.cell for way in geca_ablations.ways(geca_ablations.BASE, budget, "x")]
+    found = [way.cell for way in geca_ablations.ways(geca_ablations.BASE, budget, "x", swept=True)]
     assert found == [None, ("heredity", "trained, not inherited"), ("steps", "3"), ("updates", "1"), ("updates", "3")]
-    assert all(("extractor", "x") in way.options for way in geca_ablations.ways(("heredity", "untrained"), budget, "x"))
+    assert all(("extractor", "x") in way.options for way in geca_ablations.ways(("heredity", "untrained"), budget, "x", swept=True))
+    others = [way.cell for way in geca_ablations.ways(geca_ablations.BASE, budget, "x", swept=False)]
+    assert others == [None, ("heredity", "trained, not inherited")]
 
 
 def test_the_mixtures_of_the_augmentation_study(root, tmp_path):

@@ -149,7 +149,15 @@ class Ablations(Study):
                 text = yaml.safe_dump(recipe(cell, asked, budget, seed), sort_keys=False)
                 folder = asked.out / f"{cell[0]}-{cell[1]}-{seed}".lower().replace(" ", "-")
                 keys = (("option", cell[0]), ("choice", cell[1]), ("seed", seed))
-                made.append(Job(folder, keys, text, Scores(budget.members, ways(cell, budget, str(autoencoder(asked)))), asked.threads))
+                made.append(
+                    Job(
+                        folder,
+                        keys,
+                        text,
+                        Scores(budget.members, ways(cell, budget, str(autoencoder(asked)), swept=seed == 0)),
+                        asked.threads,
+                    )
+                )
         return made
 
     def prepare(self, asked: Asked) -> None:
@@ -243,15 +251,18 @@ def budget_of(asked: Asked) -> Budget:
     return replace(budget, steps=asked.steps or budget.steps)
 
 
-def ways(cell: tuple[str, str], budget: Budget, extractor: str) -> tuple[Way, ...]:
-    """How the run of a cell is sampled, as itself and for further cells."""
+def ways(cell: tuple[str, str], budget: Budget, extractor: str, swept: bool) -> tuple[Way, ...]:
+    """How the run of a cell is sampled, as itself and for further cells. swept: also with other numbers of updates and steps, which takes
+    longer than the training and is done for the first seed alone.
+    """
     found = [Way()]
     if cell == BASE:
         found += [Way(("heredity", "trained, not inherited"), overrides=ANEW)]
+    if cell == BASE and swept:
         found += [Way(("steps", str(steps)), (("steps", steps),)) for steps in budget.others]
     if cell == ("heredity", "untrained"):
         found += [Way(("heredity", "untrained, not inherited"), overrides=ANEW)]
-    if cell in SERIES:
+    if cell in SERIES and swept:
         found += [Way((SERIES[cell], str(updates)), (("updates", updates),)) for updates in budget.updates]
     return tuple(replace(way, options=(*way.options, ("extractor", extractor))) for way in found)
 

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Sequence
 
 from ..analysis.figures import save
+from ..engines import Engine
 from ..environment import environment
 from ..errors import InputError
 from ..evaluation import write_rows
 from . import verdict
-from .engines import Engine
 from .jobs import Job, attempt, collected, done
 from .study import Asked, Study
 

@@ -1,6 +1,6 @@
 """Where jobs run: in processes of this machine, on a Ray cluster, or as a Slurm array. The scheduling is theirs, not ours.
 
-Jobs are a study's, or the parts of many images that are drawn. They are independent and can be run again at any time, so a lost worker
+Jobs are a study's, the cases of a cohort, or parts of many images that are drawn. They are independent and can be run again at any time, so a lost worker
 costs the steps since its last checkpoint, or the part that it was at.
 Folders must be seen by every machine, as on any cluster with a shared file system.
 """
@@ -15,7 +15,7 @@ from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..errors import InputError
+from .errors import InputError
 
 J = TypeVar("J")
 T = TypeVar("T")
