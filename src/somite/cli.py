@@ -131,6 +131,8 @@ def parser() -> Parser:
     plan.add_argument("--out", type=Path, required=True, help="the recipe to write, a YAML file")
     plan.add_argument("--dims", type=int, choices=[2, 3], default=2)
     plan.add_argument("--fold", type=int, help="0 to 4 of a five-fold cross-validation (default: the data's own split)")
+    plan.add_argument("--hours", type=float, help="that training may take on this machine: fewer steps, then smaller patches")
+    plan.add_argument("--memory", type=float, metavar="GB", help="that training may take (default: 8, as nnU-Net plans)")
     plan.add_argument("--labels", type=int, nargs="+", help="values of the classes in mask files, background first")
 
     add_analyses(commands)

@@ -15,8 +15,8 @@ from .analysis.raters import analyse_raters
 from .analysis.stability import analyse_stability
 from .analysis.stability import table as stability_table
 from .analysis.timesteps import analyse_timesteps
+from .baselines.fit import plan_recipe
 from .baselines.folds import fold_ensemble
-from .baselines.plan import plan_recipe
 from .cohort import FAILED, TABLE, answered
 from .data.sources import NUCLEI, find_inputs
 from .engines import Engine, Pool, Ray, Submitit
@@ -37,6 +37,7 @@ from .tasks.task import Task
 from .trainer.run import finished, train
 from .weights.importer import import_run, importers
 
+LONG = 100  # hours; beyond them a plan says how to make it shorter
 MANY = 10  # bad inputs that are named one by one
 
 
@@ -184,8 +185,17 @@ def pack(options: Namespace) -> None:
 def plan(options: Namespace) -> None:
     if options.out.suffix not in (".yaml", ".yml"):
         raise InputError(f"--out {options.out}: a recipe is a YAML file; name it {options.out.stem}.yaml")
-    made = plan_recipe(options.data, options.dims, options.fold, options.out, options.labels)
-    print(f"planned in {made}; train it: somite train {made} --out RUN")
+    made = plan_recipe(
+        options.data, options.dims, options.fold, options.out, options.labels, memory=options.memory, hours=options.hours, say=print
+    )
+    print(f"planned in {made.path}: {made.steps:,} steps of {made.seconds:.3g} s on this machine, about {spell(made.hours)}")
+    if made.hours > LONG and options.hours is None:
+        print("--hours 24 plans what this machine can train in a day: fewer steps, and smaller patches where that is not enough")
+    print(f"train it: somite train {made.path} --out RUN")
+
+
+def spell(hours: float) -> str:
+    return f"{60 * hours:.0f} minutes" if hours < 2 else f"{hours:.0f} hours" if hours < 48 else f"{hours / 24:.0f} days"
 
 
 def analyse(options: Namespace) -> None:

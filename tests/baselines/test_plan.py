@@ -12,7 +12,8 @@ import yaml
 from monai.networks.nets import DynUNet as MonaiDynUNet
 
 import somite
-from somite.baselines.plan import Fingerprint, Intensity, fingerprint, plan, plan_recipe, recipe, supervision, target_spacing, topology
+from somite.baselines.fit import plan_recipe
+from somite.baselines.plan import Fingerprint, Intensity, fingerprint, plan, recipe, supervision, target_spacing, topology
 from somite.data.normalise import Standard
 from somite.data.phantoms import write_phantoms
 from somite.errors import InputError
@@ -173,7 +174,7 @@ def test_what_cannot_be_planned_is_refused(tmp_path):
 
 def planned(tmp_path, dims, size, channels, *overrides):
     root = write_phantoms(tmp_path / "data", 12, size, channels)
-    path = plan_recipe(root, dims, 1, tmp_path / "planned.yaml", budget=12 * 24 * 24 if dims == 2 else 2 * 16 * 16 * 8)
+    path = plan_recipe(root, dims, 1, tmp_path / "planned.yaml", budget=12 * 24 * 24 if dims == 2 else 2 * 16 * 16 * 8).path
     steps = ["--training.steps=2", "--training.batch=2", "--training.validate=2"]
     train(parse(path, [*steps, *overrides]), tmp_path / "run")
     return path, somite.load(tmp_path / "run", device="cpu")

@@ -17,16 +17,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import yaml
 
 from ..data.dataset import Data
 from ..data.record import Record
 from ..errors import InputError
-from ..files import read_json, write_text
+from ..files import read_json
 
 BUDGET = {2: 12 * 512**2, 3: 2 * 128**3}  # voxels of a batch
 EXAMPLES = {2: 12, 3: 2}  # a patch may have this part of the budget
 WIDEST = {2: 512, 3: 320}
+STEPS = 250_000  # nnU-Net's 1000 epochs
 SMALLEST_EDGE = 4  # at the bottom of the network
 SAMPLED = 10_000_000  # foreground voxels that intensities are measured on, of all cases together
 
@@ -266,25 +266,7 @@ def normalisation(found: Fingerprint) -> dict[str, Any]:
     return {"class_path": "somite.data.normalise.ZScore"}
 
 
-def plan_recipe(
-    root: str | Path,
-    dims: Literal[2, 3],
-    fold: int | None,
-    out: Path,
-    labels: Sequence[int] | None = None,
-    mask_threshold: int | None = None,
-    budget: int | None = None,
-) -> Path:
-    """Plan for the data in `root` and write the recipe that trains fold `fold` of five (None: the data's own split) to `out`."""
-    found = fingerprint(root, labels, mask_threshold)
-    made = plan(found, dims, budget)
-    tree = recipe(found, made, fold)
-    text = "\n".join([*header(found, made, fold, out), yaml.safe_dump(tree, sort_keys=False, default_flow_style=None, width=160)])
-    write_text(out, text)
-    return out
-
-
-def recipe(found: Fingerprint, made: Plan, fold: int | None) -> dict[str, Any]:
+def recipe(found: Fingerprint, made: Plan, fold: int | None, steps: int = STEPS) -> dict[str, Any]:
     channels = len(found.channels)
     dynunet = {"class_path": "somite.networks.baselines.DynUNet", "init_args": made.network(channels, found.classes)}
     mirrored = {"class_path": "somite.networks.mirrored.Mirrored", "init_args": {"network": dynunet}}
@@ -319,7 +301,7 @@ def recipe(found: Fingerprint, made: Plan, fold: int | None) -> dict[str, Any]:
             },
         },
         "training": {
-            "steps": 250_000,
+            "steps": steps,
             "batch": made.batch,
             "optimizer": "sgd",
             "decay": "poly",
@@ -328,7 +310,7 @@ def recipe(found: Fingerprint, made: Plan, fold: int | None) -> dict[str, Any]:
             "weight_decay": 3.0e-5,
             "clip": 12.0,
             "ema": 0.0,
-            "validate": 5000,
+            "validate": max(1, min(5000, steps // 20)),
             "patience": None,
         },
     }
