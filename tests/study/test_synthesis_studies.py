@@ -84,14 +84,14 @@ def test_the_mixtures_of_the_augmentation_study(root, tmp_path):
     drawn = str(tmp_path / "geca-0" / "drawn")
     for name, extra in (
         ("real + 0.5 GeCA", {"root": drawn, "ratio": 0.5, "alone": False}),
-        ("real + 2 GeCA", {"root": drawn, "ratio": 2.0, "alone": False}),
+        ("real + 1 GeCA", {"root": drawn, "ratio": 1.0, "alone": False}),
         ("GeCA", {"root": drawn, "ratio": 1.0, "alone": True}),
     ):
         tree = trees[(name, "plain", 0)]
         assert tree["data"].pop("extra") == extra
         assert tree == base
     assert trees[("real", "none", 0)]["data"]["augment"] is None
-    assert jobs[("GeCA", "drawn", 0)].asks.ratio == 2
+    assert jobs[("GeCA", "drawn", 0)].asks.ratio == 1
     folds = {key: yaml.safe_load(job.recipe)["data"].get("fold") for key, job in grid(study, root, tmp_path, budget="paper").items()}
     assert {folds[("GeCA", "drawn", fold)] for fold in range(5)} == {*range(5)}
     assert all(fold == key[2] for key, fold in folds.items())  # a classifier's images are of its own fold's generator
@@ -119,6 +119,7 @@ def test_the_augmentation_study_runs_from_nothing_and_goes_on(root, tmp_path):
     assert "real + 1 GeCA plain beats real images with plain augmentation: AUC" in told
     verdict = (tmp_path / "verdict.md").read_text()
     assert "| real + 1 GeCA | plain | 1 |" in verdict
+    assert "| GeCA | drawn | 1 |" in verdict
     assert "images of GeCA alone are worth less than real ones" in verdict
     test = {row["case"] for row in read_rows(tmp_path / "probabilities.csv")}
     names = {row["id"] for row in csv.DictReader((tmp_path / "geca-0" / "drawn" / "labels.csv").open())}

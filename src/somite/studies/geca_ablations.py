@@ -21,25 +21,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import yaml
 from matplotlib.figure import Figure
 
 from ..errors import InputError
-from ..metrics.generation import kid_weighted
 from ..study import latents
 from ..study.jobs import Job
-from ..study.scores import Scores, Way
+from ..study.scores import FEATURES, Scores, Way, kid_of
 from ..study.study import Asked, Study, Tables
 from ..study.trees import Tree, bundled, changed, part
 from ..study.verdict import Claim
-from ..study.wholes import RULE, Cell, Measure, Rows, cells, compared, differences, table
+from ..study.wholes import RULE, Cell, cells, compared, differences, table
 from ..style import COLOURS, styled
-from ..tasks.synthesis.sets import GENERATED, REAL, Some
 
 BASE = ("base", "heredity trained")
 ANEW = (("--method.heredity", "somite.diffusion.heredity.Never"),)
-FEATURES = "features"  # the task's table of both sets
 KID = {"kid": "KID"}
 
 
@@ -233,15 +229,7 @@ STUDY = Ablations()
 
 
 def measured(tables: Tables) -> dict[tuple, Cell]:
-    return cells(tables.get(FEATURES, []), Ablations.columns, measures)
-
-
-def measures(rows: Rows) -> tuple[dict[str, Measure], list[str]]:
-    """Of one run's rows."""
-    groups = {str(row["case"]): str(row["group"]) for row in rows}
-    real, made = (Some.of(rows, kind, [*groups]).features for kind in (REAL, GENERATED))
-    weighted = kid_weighted(real, made) if np.isfinite(made).all() else lambda w: np.full(len(w), np.inf)
-    return {"kid": weighted}, list(groups.values())
+    return cells(tables.get(FEATURES, []), Ablations.columns, kid_of)
 
 
 def budget_of(asked: Asked) -> Budget:
@@ -285,5 +273,7 @@ def recipe(cell: tuple[str, str], asked: Asked, budget: Budget, seed: int) -> Tr
     arguments["network"]["init_args"] |= deepcopy(sizes)
     latents.in_latents(arguments, arguments["network"], autoencoder(asked))
     arguments["sampler"]["init_args"]["steps"] = budget.reverse_steps
+    if cell != ("network", "DiT"):
+        arguments["heredity"] = {"class_path": "somite.diffusion.heredity.Chained"}
     CELLS[cell](arguments)
     return tree

@@ -1,11 +1,11 @@
 """What are generated images worth to a classifier? The downstream question of GeCA (arXiv 2407.03018), for any labelled folder.
 
 Generators (GeCA, and DiT as the baseline) learn the training cases with their labels, in the latents of an autoencoder that is trained
-first, and draw images for these labels. Then classifiers are
-trained, each for as many steps, and all asked about the same test cases, which nothing was trained on:
+first, and draw images for these labels. Then classifiers are trained, each for as many steps, and all asked about the same test cases,
+which nothing was trained on:
 
     real                    without and with plain augmentation (turning, scaling, colour)
-    real + GeCA, + DiT      with 0.5, 1 and 2 generated images for each real one, plainly augmented too; with 1 also not augmented
+    real + GeCA, + DiT      with 0.5, 1 ... generated images for each real one, plainly augmented too; with 1 also not augmented
     GeCA, DiT               generated images alone, one for each real one
 
 A seed is another start of the classifier and, where the budget has folds, another fold: training and validation cases are divided anew by
@@ -23,7 +23,7 @@ from ..errors import InputError
 from ..metrics.classification import measures
 from ..study import latents
 from ..study.jobs import Job
-from ..study.scores import Draws, Scores, Way
+from ..study.scores import FEATURES, Draws, Scores, kid_of
 from ..study.study import Asked, Study, Tables
 from ..study.trees import Tree, bundled, part
 from ..study.verdict import Claim
@@ -34,6 +34,7 @@ from ..tasks.classification.whole import Set
 BASE = ("real", "plain")  # the published baseline
 GENERATORS = {"GeCA": "geca/labels", "DiT": "dit/labels"}
 METRICS = {"auc": "AUC", "map": "mAP", "f1": "F1", "sensitivity": "Sensitivity", "specificity": "Specificity", "kappa": "Kappa"}
+KID = {"kid": "KID"}
 PROBABILITIES = "probabilities"  # the classifier's table of each case
 DRAWN = "drawn"
 
@@ -82,7 +83,7 @@ BUDGETS = {
     ),
     "cpu": Budget(
         autoencoder=600,
-        generator=2000,
+        generator=1500,
         classifier=400,
         size=64,
         crop=32,
@@ -92,7 +93,7 @@ BUDGETS = {
         guidance=1.5,
         seeds=3,
         folds=0,
-        ratios=(0.5, 1, 2),
+        ratios=(0.5, 1),
         sizes={"channels": 32, "mults": [1, 1, 2], "blocks": 1},
         networks={"GeCA": {"hidden": 24, "width": 64, "heads": 4, "mlp": 128, "updates": 8}, "DiT": {"width": 96, "depth": 6, "heads": 4}},
         channels=(16, 32, 64, 128),
@@ -160,7 +161,11 @@ class Augmentation(Study):
             if "+" in cell[0]
             for one in compared(f"{' '.join(cell)} beats real images with plain augmentation: AUC", found[cell], base, "auc", False)
         ]
-        rest = compared("plain augmentation helps: AUC", base, found.get(("real", "none")), "auc", False)
+        sets = drawn_sets(tables)
+        rest = compared(
+            "GeCA's images are nearer to real ones than DiT's: KID", sets.get(("GeCA", DRAWN)), sets.get(("DiT", DRAWN)), "kid", True
+        )
+        rest += compared("plain augmentation helps: AUC", base, found.get(("real", "none")), "auc", False)
         for name in GENERATORS:
             mixed, none = found.get((mixture(name, 1), "none")), found.get(("real", "none"))
             rest += compared(f"without plain augmentation, images of {name} help: AUC", mixed, none, "auc", False)
@@ -174,7 +179,14 @@ class Augmentation(Study):
     def told(self, tables: Tables) -> list[str]:
         found = measured(tables)
         less = f"Less {' '.join(BASE)}, on the same test cases:"
-        return [table(found, self.columns, METRICS), less, differences(found, BASE, self.columns, METRICS)]
+        parts = [table(found, self.columns, METRICS), less, differences(found, BASE, self.columns, METRICS)]
+        generators = drawn_sets(tables)
+        if generators:
+            parts += [
+                "The generators, by the latents of the study's autoencoder against the test images:",
+                table(generators, self.columns, KID),
+            ]
+        return parts
 
     @styled
     def figure(self, tables: Tables) -> Figure:
@@ -208,6 +220,10 @@ def measured(tables: Tables) -> dict[tuple, Cell]:
     return cells(tables.get(PROBABILITIES, []), Augmentation.columns, of_run)
 
 
+def drawn_sets(tables: Tables) -> dict[tuple, Cell]:
+    return cells(tables.get(FEATURES, []), Augmentation.columns, kid_of)
+
+
 def of_run(rows: Rows) -> tuple[dict[str, Measure], list[str]]:
     found = Set.of(rows)
     return {name: one for name, one in measures(found.p, found.y, found.exclusive).items() if name in METRICS}, found.groups
@@ -234,8 +250,7 @@ def drawing(name: str, asked: Asked, budget: Budget, seed: int) -> Job:
     out = drawn(name, asked, budget, seed)
     keys = (("training", name), ("augmentation", DRAWN), ("seed", fold_of(budget, seed) or 0))
     text = yaml.safe_dump(generator(name, asked, budget, seed), sort_keys=False)
-    scores = Scores(ways=(Way(options=(("extractor", str(autoencoder(asked))),)),))
-    return Job(out.parent, keys, text, Draws(out, max(budget.ratios), scores), asked.threads)
+    return Job(out.parent, keys, text, Draws(out, max(budget.ratios), str(autoencoder(asked))), asked.threads)
 
 
 def dataset(data: Tree, asked: Asked, size: int, fold: Tree | None = None) -> Tree:

@@ -5,12 +5,21 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
+from ..data.images import read_image
 from ..evaluation import Row
 from ..generation import generate
+from ..metrics.generation import kid_weighted
 from ..pipeline import Run
+from ..tasks.synthesis import Synthesis
+from ..tasks.synthesis.extractors import features_of
+from ..tasks.synthesis.sets import GENERATED, REAL, Some
 from .jobs import ROWS, Asks, Keys, keyed
+from .wholes import Measure, Rows
+
+FEATURES = "features"  # the table of what real and generated images look like to an extractor
 
 
 @dataclass(frozen=True)
@@ -47,16 +56,32 @@ class Scores(Asks):
 
 @dataclass(frozen=True)
 class Draws(Asks):
-    """Beside its scores the run draws images into `out`, `ratio` for each of its training cases, for their labels one after the other."""
+    """The run draws images into `out`, `ratio` for each of its training cases, for their labels one after the other. What they look like to
+    `extractor` beside the test cases is the table FEATURES: as many of them as there are test cases, one in the row of each.
+    """
 
     out: Path
     ratio: float
-    scores: Scores
+    extractor: str
 
     def tables(self, run: Run, keys: Keys) -> dict[str, list[Row]]:
-        data = run.recipe.data
-        cases = data.cases("train")
+        data, task = run.recipe.data, run.at(extractor=self.extractor).recipe.task
+        assert isinstance(task, Synthesis)
+        cases, test = data.cases("train"), data.cases("test")
         count = math.ceil(self.ratio * len(cases))
         labels = torch.tensor([cases[index % len(cases)].labels for index in range(count)])
-        generate(run, self.out, count, labels, data.source.classes)
-        return self.scores.tables(run, keys)
+        paths = generate(run, self.out, count, labels, data.source.classes)[: len(test)]
+        found = []
+        for case, path in zip(test, paths, strict=False):  # a small training set may give fewer
+            for kind, image in ((REAL, data.preprocess.image(data.read(case))[0]), (GENERATED, torch.from_numpy(read_image(path)))):
+                values = features_of(task.extractor.module, [image], 1)[0].tolist()
+                found.append({"case": case.id, "group": case.group, "kind": kind, **{f"f{i}": value for i, value in enumerate(values)}})
+        return {ROWS: [], FEATURES: keyed(keys, found)}
+
+
+def kid_of(rows: Rows) -> tuple[dict[str, Measure], list[str]]:
+    """{"kid": KID as a function of weights of the cases} from one run's table of features, with the groups of the cases."""
+    groups = {str(row["case"]): str(row["group"]) for row in rows}
+    real, made = (Some.of(rows, kind, [*groups]).features for kind in (REAL, GENERATED))
+    weighted = kid_weighted(real, made) if np.isfinite(made).all() else lambda w: np.full(len(w), np.inf)
+    return {"kid": weighted}, list(groups.values())
