@@ -13,6 +13,7 @@ from jaxtyping import Float, Float32, Int32, Integer, UInt8
 
 from ..errors import InputError
 from . import images, nifti
+from .geometry import Geometry
 from .packed import Packed
 
 SUFFIXES = (*nifti.SUFFIXES, *images.SUFFIXES)
@@ -44,7 +45,7 @@ class Record:
     labels: UInt8[np.ndarray, "*s"] | None  # 0 and 1, or indices into `values`
     values: tuple[int, ...] | None  # the classes' values in mask files; None for binary masks
     spacing: tuple[float, ...] | None  # mm; None for 2D images
-    geometry: nifti.Geometry | None  # None for 2D images
+    geometry: Geometry | None  # None for 2D images
     classes: tuple[str, ...] = ()  # the names of the case's labels
 
     @property
@@ -149,13 +150,13 @@ def _is_volume(path: Path) -> bool:
     return suffix in nifti.SUFFIXES
 
 
-def _read_channels(case: Case) -> tuple[Float32[np.ndarray, "c *s"], nifti.Geometry | None]:
+def _read_channels(case: Case) -> tuple[Float32[np.ndarray, "c *s"], Geometry | None]:
     """All channel files of a case, one after the other."""
     if case.packed is not None:
         return case.packed.read(), None
     first = case.images[0]
     arrays: list[np.ndarray] = []
-    geometry: nifti.Geometry | None = None
+    geometry: Geometry | None = None
     for path in case.images:
         array, where = _read_image(path)
         if arrays:
@@ -166,24 +167,24 @@ def _read_channels(case: Case) -> tuple[Float32[np.ndarray, "c *s"], nifti.Geome
     return np.concatenate(arrays), geometry
 
 
-def _read_image(path: Path) -> tuple[np.ndarray, nifti.Geometry | None]:
+def _read_image(path: Path) -> tuple[np.ndarray, Geometry | None]:
     if _is_volume(path):
         volume = nifti.read_volume(path)
         return volume.array, volume.geometry
     return images.read_image(path), None
 
 
-def _read_mask(path: Path) -> tuple[Int32[np.ndarray, "*s"], nifti.Geometry | None]:
+def _read_mask(path: Path) -> tuple[Int32[np.ndarray, "*s"], Geometry | None]:
     return nifti.read_labels(path) if _is_volume(path) else (images.read_labels(path), None)
 
 
 def _check_same(
     path: Path,
     shape: tuple[int, ...],
-    geometry: nifti.Geometry | None,
+    geometry: Geometry | None,
     other: Path,
     other_shape: tuple[int, ...],
-    other_geometry: nifti.Geometry | None,
+    other_geometry: Geometry | None,
 ) -> None:
     """Two files of one case, mask and image or two channels: the same kind, size and place."""
     if (geometry is None) != (other_geometry is None):
