@@ -243,10 +243,10 @@ def test_zeros_that_gzip_packs_as_tightly_as_it_can_are_read(tmp_path):
 def test_what_this_machines_memory_cannot_hold_is_refused_before_it_is_read(tmp_path, monkeypatch, suffix):
     path = saved(tmp_path / f"a.{suffix}")
     need = 352 + VALUES.size * (4 + 16)
-    monkeypatch.setattr("somite.data.nifti._memory", lambda: need - 1)
+    monkeypatch.setattr("somite.data.nifti.memory", lambda: need - 1)
     refused(read_volume, path, "more memory", "crop")
     refused(read_labels, path, "more memory")
-    monkeypatch.setattr("somite.data.nifti._memory", lambda: need)
+    monkeypatch.setattr("somite.data.nifti.memory", lambda: need)
     assert np.array_equal(read_volume(path).array[0], VALUES)
 
 

@@ -8,7 +8,6 @@ header of its own.
 import gzip
 import io
 import math
-import os
 import struct
 import zlib
 from pathlib import Path
@@ -24,6 +23,7 @@ from ..errors import InputError
 from ..files import replacing
 from .geometry import Geometry, Volume
 from .images import check_file, damaged
+from .voxels import as_channels, as_labels, memory, too_large, too_short
 
 SUFFIXES = (".nii", ".nii.gz")
 _DAMAGE = (OSError, EOFError, ValueError, OverflowError, zlib.error, struct.error, ImageFileError, HeaderDataError)
@@ -39,27 +39,14 @@ def read_volume(path: str | Path) -> Volume:
     """A volume as float32 with channels first: the fourth axis of the file, or one channel."""
     path = Path(path)
     image = _open(path)
-    array = _values(image, path, np.float32)
-    bad = array.size - int(np.isfinite(array).sum())
-    if bad:
-        raise InputError(f"{path} has {bad} voxels that are NaN or infinite: replace them, by 0 or the value of air, and save it")
-    array = array.reshape(*array.shape[:3], -1)  # axes after the third are singletons but one: checked by _header
-    return Volume(np.ascontiguousarray(np.moveaxis(array, -1, 0)), _geometry(image.header))
+    return Volume(as_channels(_values(image, path, np.float32), path), _geometry(image.header))  # no more axes: checked by _header
 
 
 def read_labels(path: str | Path) -> tuple[Int32[np.ndarray, "x y z"], Geometry]:
     """The integer labels of a mask volume, and where it lies."""
     path = Path(path)
     image = _open(path)
-    values = _values(image, path)
-    if values.size != np.prod(values.shape[:3]):
-        raise InputError(f"{path} is a mask of shape {values.shape}: a mask has one channel, of integer labels")
-    values = values.reshape(values.shape[:3])
-    whole = np.rint(values)
-    off = np.abs(values - whole).max()  # scl_slope rounds: hence a tolerance
-    if not np.isfinite(off) or off > 1e-3 or whole.min() < 0:
-        raise InputError(f"{path} is a mask with values that are no labels: save it as integers from 0 (0, 1, 2 ...)")
-    return whole.astype(np.int32), _geometry(image.header)
+    return as_labels(_values(image, path), path), _geometry(image.header)
 
 
 def write_volume(path: str | Path, array: np.ndarray, like: Geometry) -> None:
@@ -126,19 +113,16 @@ def _open(path: Path) -> nib.Nifti1Image:
         packed = raw[:2] == b"\x1f\x8b"
         kind, header, promised = _header(_unpacked(raw, _HEADER) if packed else raw, path)
         if promised > len(raw) * (_DEFLATE if packed else 1):
-            raise InputError(
-                f"{path} is truncated or damaged (its header promises {promised} bytes, more than its {len(raw)} can hold): "
-                "copy it again from its origin"
-            )
-        if promised + _ARRAYS * math.prod(map(int, header.get_data_shape())) > _memory():
-            raise _too_large(path)
+            raise too_short(path, promised, len(raw))
+        if promised + _ARRAYS * math.prod(map(int, header.get_data_shape())) > memory():
+            raise too_large(path)
         _check_spacing(header["pixdim"][1:4], "pixdim", path)
         image = kind.from_bytes(_unpacked(raw, promised, to_the_end=True) if packed else raw)
         _check_affine(_affine(image.header), path)
     except InputError:
         raise
     except MemoryError as error:
-        raise _too_large(path) from error
+        raise too_large(path) from error
     except _DAMAGE as error:
         raise damaged(path, error) from error
     return image
@@ -193,18 +177,6 @@ def _check_affine(affine: np.ndarray, path: Path) -> None:
         raise InputError(f"{path} has an affine that maps space to a plane or to NaN: mend its header (spacing, sform)")
 
 
-def _memory() -> float:
-    """Bytes of memory in this machine; inf where the system does not tell."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return math.inf
-
-
-def _too_large(path: Path) -> InputError:
-    return InputError(f"{path} needs more memory than there is: crop or resample it, or use a machine with more")
-
-
 def _values(image: nib.Nifti1Image, path: Path, dtype: type | None = None) -> np.ndarray:
     if np.dtype(image.get_data_dtype()).kind not in "iufb":
         raise InputError(f"{path} holds {image.get_data_dtype()} (colour or complex numbers): save it as numbers")
@@ -212,6 +184,6 @@ def _values(image: nib.Nifti1Image, path: Path, dtype: type | None = None) -> np
         values = np.asanyarray(image.dataobj)  # of another type than the file's where that has a slope
         return values if dtype is None else values.astype(dtype)
     except MemoryError as error:
-        raise _too_large(path) from error
+        raise too_large(path) from error
     except _DAMAGE as error:
         raise damaged(path, error) from error

@@ -12,11 +12,11 @@ import numpy as np
 from jaxtyping import Float, Float32, Int32, Integer, UInt8
 
 from ..errors import InputError
-from . import images, nifti
+from . import images, nifti, volumes
 from .geometry import Geometry
 from .packed import Packed
 
-SUFFIXES = (*nifti.SUFFIXES, *images.SUFFIXES)
+SUFFIXES = (*volumes.SUFFIXES, *images.SUFFIXES)
 _AFFINE_TOLERANCE = 1e-3  # mm; headers are written in single precision
 
 
@@ -147,7 +147,7 @@ def _is_volume(path: Path) -> bool:
     if not suffix:
         images.check_file(path)
         raise InputError(f"{path} is of no kind that somite reads ({', '.join(SUFFIXES)}): convert it")
-    return suffix in nifti.SUFFIXES
+    return suffix in volumes.SUFFIXES
 
 
 def _read_channels(case: Case) -> tuple[Float32[np.ndarray, "c *s"], Geometry | None]:
@@ -169,13 +169,13 @@ def _read_channels(case: Case) -> tuple[Float32[np.ndarray, "c *s"], Geometry | 
 
 def _read_image(path: Path) -> tuple[np.ndarray, Geometry | None]:
     if _is_volume(path):
-        volume = nifti.read_volume(path)
+        volume = volumes.read_volume(path)
         return volume.array, volume.geometry
     return images.read_image(path), None
 
 
 def _read_mask(path: Path) -> tuple[Int32[np.ndarray, "*s"], Geometry | None]:
-    return nifti.read_labels(path) if _is_volume(path) else (images.read_labels(path), None)
+    return volumes.read_labels(path) if _is_volume(path) else (images.read_labels(path), None)
 
 
 def _check_same(
