@@ -5,8 +5,9 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from jaxtyping import Float32, Float64
+from jaxtyping import Float32, Float64, Shaped
 from nibabel.affines import voxel_sizes
+from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # DICOM, NRRD and MetaImage count x to the left and y to the back; NIfTI and we the other way
 
@@ -44,3 +45,23 @@ class Volume:
 
     array: Float32[np.ndarray, "c x y z"]
     geometry: Geometry
+
+
+def aligned(array: Shaped[np.ndarray, "*c x y z"], where: Geometry, like: Geometry) -> Shaped[np.ndarray, "*c a b d"]:
+    """An array of one grid in the order of another's axes, as far as turning axes round and swapping them goes; nothing is resampled.
+
+    Converters differ in it: dcm2niix turns the rows of a DICOM series round, SimpleITK does not.
+    """
+    return np.moveaxis(apply_orientation(np.moveaxis(array, (-3, -2, -1), (0, 1, 2)), _turn(where, like)), (0, 1, 2), (-3, -2, -1))
+
+
+def moved(where: Geometry, like: Geometry) -> Geometry:
+    """Where an array lies once it is `aligned`."""
+    turn = _turn(where, like)
+    shape = apply_orientation(np.broadcast_to(np.uint8(0), where.shape), turn).shape
+    return Geometry(where.affine @ inv_ornt_aff(turn, where.shape), shape)
+
+
+def _turn(where: Geometry, like: Geometry) -> np.ndarray:
+    """For each axis which of `like`'s it is nearest to, and whether they run against each other."""
+    return io_orientation(np.linalg.solve(like.affine, where.affine))

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Float32, Int32, Integer, UInt8
+from jaxtyping import Float, Float32, Int32, Integer, Shaped, UInt8
 
 from ..errors import InputError
 from . import images, nifti, volumes
-from .geometry import Geometry
+from .geometry import Geometry, aligned, moved
 from .packed import Packed
 
 SUFFIXES = (*volumes.SUFFIXES, *images.SUFFIXES)
@@ -92,7 +92,7 @@ def read(
     classes = None
     if case.mask is not None:
         raw, where = _read_mask(case.mask)
-        _check_same(case.mask, raw.shape, where, case.images[0], image.shape[1:], geometry)
+        raw = _fitted(case.mask, raw, where, case.images[0], image.shape[1:], geometry)
         classes = _classes(raw, labels, mask_threshold, case.mask) if foreground is None else np.isin(raw, foreground).astype(np.uint8)
     values = None if labels is None else tuple(labels)
     spacing = None if geometry is None else geometry.spacing_mm
@@ -160,7 +160,7 @@ def _read_channels(case: Case) -> tuple[Float32[np.ndarray, "c *s"], Geometry | 
     for path in case.images:
         array, where = _read_image(path)
         if arrays:
-            _check_same(path, array.shape[1:], where, first, arrays[0].shape[1:], geometry)
+            array = _fitted(path, array, where, first, arrays[0].shape[1:], geometry)
         else:
             geometry = where
         arrays.append(array)
@@ -178,28 +178,35 @@ def _read_mask(path: Path) -> tuple[Int32[np.ndarray, "*s"], Geometry | None]:
     return volumes.read_labels(path) if _is_volume(path) else (images.read_labels(path), None)
 
 
-def _check_same(
+def _fitted(
     path: Path,
-    shape: tuple[int, ...],
+    array: Shaped[np.ndarray, "..."],
     geometry: Geometry | None,
     other: Path,
     other_shape: tuple[int, ...],
     other_geometry: Geometry | None,
-) -> None:
-    """Two files of one case, mask and image or two channels: the same kind, size and place."""
+) -> Shaped[np.ndarray, "..."]:
+    """Two files of one case, mask and image or two channels: the same kind, size and place. Volumes get the axes of the other."""
     if (geometry is None) != (other_geometry is None):
-        raise InputError(f"of {path} and {other} one is a volume and one a flat image: store both as NIfTI")
+        raise InputError(f"of {path} and {other} one is a volume and one a flat image: store both as volumes (NIfTI)")
+    shape = array.shape[-len(other_shape) :]
+    if geometry is not None and other_geometry is not None:
+        there = moved(geometry, other_geometry)
+        if there.shape == other_shape and _apart(there, other_geometry) <= _AFFINE_TOLERANCE:
+            return aligned(array, geometry, other_geometry)
     if shape != other_shape:
         size, other_size = (" x ".join(map(str, s)) for s in (shape, other_shape))
         raise InputError(f"{path} is {size} but {other} is {other_size}: resample one to the size of the other")
-    if geometry is None or other_geometry is None:
-        return
-    difference = np.abs(geometry.affine - other_geometry.affine).max()
-    if difference > _AFFINE_TOLERANCE:
+    if geometry is not None and other_geometry is not None:
         raise InputError(
-            f"{path} and {other} lie in different places (their affines differ by up to {difference:.3g}): "
+            f"{path} and {other} lie in different places (their affines differ by up to {_apart(geometry, other_geometry):.3g}): "
             "resample one onto the other, or copy the header if the voxels correspond"
         )
+    return array
+
+
+def _apart(one: Geometry, other: Geometry) -> float:
+    return float(np.abs(one.affine - other.affine).max())
 
 
 def _check_labels(labels: Sequence[int] | None, mask_threshold: int | None, foreground: Sequence[int] | None) -> None:
