@@ -9,20 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Float32, Int32, Integer, Shaped, UInt8
+from jaxtyping import Float, Float32, Int32, Integer, UInt8
 
 from ..errors import InputError
-from . import images, nifti, volumes
-from .geometry import Geometry, aligned, moved
+from . import dicom, images, nifti, volumes
+from .fit import fitted
+from .geometry import Geometry
 from .packed import Packed
 
 SUFFIXES = (*volumes.SUFFIXES, *images.SUFFIXES)
-_AFFINE_TOLERANCE = 1e-3  # mm; headers are written in single precision
 
 
 @dataclass(frozen=True)
 class Case:
-    """The files of one case: an image, in one file or one per channel, and its mask where there is one.
+    """The files of one case: an image, in one file or one per channel (of DICOM a folder), and its mask where there is one.
 
     labels: which classes it has, 0 or 1 for each in the data set's order. packed: where its image lies, if not in files of its own.
     """
@@ -33,6 +33,11 @@ class Case:
     group: str  # the patient, where known; cases of one group never stand in two splits
     labels: tuple[float, ...] | None = None
     packed: Packed | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The image's files, of a DICOM series all slices."""
+        return tuple(file for path in self.images for file in (dicom.files(path) if path.is_dir() else (path,)))
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,13 @@ def stem(path: Path) -> str:
     return path.name[: -len(suffix)] if suffix else path.name
 
 
+def unknown(path: Path) -> InputError:
+    """A file of no kind that somite reads."""
+    if path.suffix.lower() in dicom.SUFFIXES:
+        return InputError(f"{path} is a DICOM file, and a volume is a series of them: give the folder of its slices")
+    return InputError(f"{path} is of no kind that somite reads ({', '.join(SUFFIXES)}): convert it")
+
+
 def suffix_of(path: Path) -> str:
     """The suffix as written, if somite reads such files, else nothing."""
     known = sorted((s for s in SUFFIXES if path.name.lower().endswith(s)), key=len)
@@ -92,7 +104,7 @@ def read(
     classes = None
     if case.mask is not None:
         raw, where = _read_mask(case.mask)
-        raw = _fitted(case.mask, raw, where, case.images[0], image.shape[1:], geometry)
+        raw = fitted(case.mask, raw, where, case.images[0], image.shape[1:], geometry)
         classes = _classes(raw, labels, mask_threshold, case.mask) if foreground is None else np.isin(raw, foreground).astype(np.uint8)
     values = None if labels is None else tuple(labels)
     spacing = None if geometry is None else geometry.spacing_mm
@@ -143,11 +155,12 @@ def _check_shape(array: np.ndarray, record: Record) -> None:
 
 
 def _is_volume(path: Path) -> bool:
-    suffix = suffix_of(path).lower()
-    if not suffix:
-        images.check_file(path)
-        raise InputError(f"{path} is of no kind that somite reads ({', '.join(SUFFIXES)}): convert it")
-    return suffix in volumes.SUFFIXES
+    if volumes.is_volume(path):
+        return True
+    images.check_file(path)
+    if not suffix_of(path):
+        raise unknown(path)
+    return False
 
 
 def _read_channels(case: Case) -> tuple[Float32[np.ndarray, "c *s"], Geometry | None]:
@@ -160,7 +173,7 @@ def _read_channels(case: Case) -> tuple[Float32[np.ndarray, "c *s"], Geometry | 
     for path in case.images:
         array, where = _read_image(path)
         if arrays:
-            array = _fitted(path, array, where, first, arrays[0].shape[1:], geometry)
+            array = fitted(path, array, where, first, arrays[0].shape[1:], geometry)
         else:
             geometry = where
         arrays.append(array)
@@ -176,37 +189,6 @@ def _read_image(path: Path) -> tuple[np.ndarray, Geometry | None]:
 
 def _read_mask(path: Path) -> tuple[Int32[np.ndarray, "*s"], Geometry | None]:
     return volumes.read_labels(path) if _is_volume(path) else (images.read_labels(path), None)
-
-
-def _fitted(
-    path: Path,
-    array: Shaped[np.ndarray, "..."],
-    geometry: Geometry | None,
-    other: Path,
-    other_shape: tuple[int, ...],
-    other_geometry: Geometry | None,
-) -> Shaped[np.ndarray, "..."]:
-    """Two files of one case, mask and image or two channels: the same kind, size and place. Volumes get the axes of the other."""
-    if (geometry is None) != (other_geometry is None):
-        raise InputError(f"of {path} and {other} one is a volume and one a flat image: store both as volumes (NIfTI)")
-    shape = array.shape[-len(other_shape) :]
-    if geometry is not None and other_geometry is not None:
-        there = moved(geometry, other_geometry)
-        if there.shape == other_shape and _apart(there, other_geometry) <= _AFFINE_TOLERANCE:
-            return aligned(array, geometry, other_geometry)
-    if shape != other_shape:
-        size, other_size = (" x ".join(map(str, s)) for s in (shape, other_shape))
-        raise InputError(f"{path} is {size} but {other} is {other_size}: resample one to the size of the other")
-    if geometry is not None and other_geometry is not None:
-        raise InputError(
-            f"{path} and {other} lie in different places (their affines differ by up to {_apart(geometry, other_geometry):.3g}): "
-            "resample one onto the other, or copy the header if the voxels correspond"
-        )
-    return array
-
-
-def _apart(one: Geometry, other: Geometry) -> float:
-    return float(np.abs(one.affine - other.affine).max())
 
 
 def _check_labels(labels: Sequence[int] | None, mask_threshold: int | None, foreground: Sequence[int] | None) -> None:
