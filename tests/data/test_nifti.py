@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from somite.data.geometry import Geometry
 from somite.data.nifti import read_labels, read_volume, write_volume
 from somite.errors import InputError
 
@@ -126,6 +127,28 @@ def test_spacing_is_in_mm(tmp_path, units, scale):
     assert np.allclose(spacing, np.array([0.7, 1.3, 2.9]) * scale)
 
 
+def test_what_came_in_another_format_lies_where_its_affine_says(tmp_path):
+    """nibabel and SimpleITK read the place of a header that somite made; of a sheared grid the sform alone counts."""
+    sheared = oblique() @ np.array([[1, 0, 0.3, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])
+    for affine, code in ((oblique(), 1), (np.diag([-1.0, 1, 2, 1]), 1), (sheared, 0)):
+        write_volume(tmp_path / "a.nii.gz", VALUES, Geometry(affine, VALUES.shape))
+        image = nib.load(tmp_path / "a.nii.gz")
+        assert np.array_equal(image.get_fdata(dtype=np.float32), VALUES)
+        assert np.abs(image.affine - affine).max() < 1e-5
+        assert (int(image.header["qform_code"]), int(image.header["sform_code"])) == (code, 1)
+        assert image.header.get_xyzt_units()[0] == "mm"
+        if code:
+            assert np.abs(image.get_qform() - affine).max() < 1e-5
+            other = sitk.ReadImage(str(tmp_path / "a.nii.gz"))
+            corner = other.TransformIndexToPhysicalPoint((4, 5, 6))
+            assert np.allclose(np.array([-1, -1, 1]) * corner, (affine @ [4, 5, 6, 1])[:3], atol=1e-4)
+
+
+def test_units_that_nifti_does_not_know_are_mm(tmp_path):
+    path = changed(saved(tmp_path / "a.nii"), (123, "B", 0x3F))
+    assert np.allclose(read_volume(path).geometry.spacing_mm, [0.7, 1.3, 2.9])
+
+
 def test_nan_is_counted(tmp_path):
     values = VALUES.copy()
     values[0, 0, :3] = np.nan, np.inf, -np.inf
@@ -220,10 +243,10 @@ def test_zeros_that_gzip_packs_as_tightly_as_it_can_are_read(tmp_path):
 def test_what_this_machines_memory_cannot_hold_is_refused_before_it_is_read(tmp_path, monkeypatch, suffix):
     path = saved(tmp_path / f"a.{suffix}")
     need = 352 + VALUES.size * (4 + 16)
-    monkeypatch.setattr("somite.data.nifti._memory", lambda: need - 1)
+    monkeypatch.setattr("somite.data.nifti.memory", lambda: need - 1)
     refused(read_volume, path, "more memory", "crop")
     refused(read_labels, path, "more memory")
-    monkeypatch.setattr("somite.data.nifti._memory", lambda: need)
+    monkeypatch.setattr("somite.data.nifti.memory", lambda: need)
     assert np.array_equal(read_volume(path).array[0], VALUES)
 
 

@@ -37,7 +37,7 @@ def same(root, out, labels=None, again=None, mask_threshold=None):
         assert a.spacing == b.spacing
         if a.geometry is not None:
             assert np.array_equal(a.geometry.affine, b.geometry.affine)
-            assert a.geometry.header["sform_code"] == b.geometry.header["sform_code"]
+            assert a.geometry.source["sform_code"] == b.geometry.source["sform_code"]
     return len(ours)
 
 

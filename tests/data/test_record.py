@@ -121,7 +121,7 @@ def test_kinds_disagree(tmp_path):
     image = volume(tmp_path / "a.nii", np.zeros((4, 5, 1), np.float32))
     refused(["m.png", "one is a volume and one a flat image"], Case("a", (image,), png(tmp_path / "m.png", GREY), "a"))
     (tmp_path / "a.dcm").write_bytes(b"x")
-    refused(["a.dcm", "convert"], Case("a", (tmp_path / "a.dcm",), None, "a"))
+    refused(["a.dcm", "give the folder of its slices"], Case("a", (tmp_path / "a.dcm",), None, "a"))
     refused(["b.dcm does not exist"], Case("a", (tmp_path / "b.dcm",), None, "a"))
 
 

@@ -11,7 +11,7 @@ def digest(cases: Sequence[Case]) -> str:
     """One SHA-256 over the ids, the contents of the files and the labels: equal wherever the data lie and in whatever order."""
     total = hashlib.sha256()
     for case in sorted(cases, key=lambda case: case.id):
-        files = [*case.images, *([] if case.mask is None else [case.mask])]
+        files = [*case.files, *([] if case.mask is None else [case.mask])]
         row = [case.id, str(len(case.images)), *map(sha256, files)]
         if case.packed is not None:
             row.append(hashlib.sha256(case.packed.pixels.tobytes()).hexdigest())
@@ -25,7 +25,7 @@ def summary(cases: Sequence[Case]) -> dict[str, int]:
     """How many cases, patients, masks, files and bytes."""
     masks = [case.mask for case in cases if case.mask is not None]
     many = {case.packed.path for case in cases if case.packed is not None}
-    files = [*(path for case in cases for path in case.images), *masks, *many]
+    files = [*(path for case in cases for path in case.files), *masks, *many]
     return {
         "cases": len(cases),
         "groups": len({case.group for case in cases}),

@@ -55,7 +55,7 @@ def contradictions(cases: Sequence[Case]) -> list[tuple[Case, Case]]:
 
 
 def _content(case: Case) -> object:
-    return tuple(map(sha256, case.images)) if case.packed is None else (case.packed.pixels.shape, case.packed.pixels.tobytes())
+    return tuple(map(sha256, case.files)) if case.packed is None else (case.packed.pixels.shape, case.packed.pixels.tobytes())
 
 
 def _with_table(source: Source, root: Path, classes: Sequence[str] | None) -> Source:

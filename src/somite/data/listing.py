@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import InputError
+from .dicom import is_series
 from .record import SUFFIXES, Case, stem, suffix_of
 
-NO_IMAGES = f"has no images in it ({', '.join(SUFFIXES)}; DICOM: convert with dcm2niix)"
+NO_IMAGES = f"has no images in it ({', '.join(SUFFIXES)}; or folders of DICOM slices)"
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,9 @@ class Source:
 
 
 def listing(folder: Path) -> list[Path]:
-    """The files in a folder that somite can read, by name; hidden ones are the system's."""
-    files = (path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    return sorted(path for path in files if suffix_of(path))
+    """The files in a folder that somite can read, and the folders that are a DICOM series, by name; hidden ones are the system's."""
+    seen = (path for path in folder.iterdir() if not path.name.startswith("."))
+    return sorted(path for path in seen if (suffix_of(path) if path.is_file() else is_series(path)))
 
 
 def by_stem(files: Iterable[Path]) -> dict[str, Path]:

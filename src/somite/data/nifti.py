@@ -1,94 +1,52 @@
 """Volumes: NIfTI files with their geometry.
 
-Geometry is carried as the header of the file that was read and never recomputed, so that what is written lies where the
-input lay, bit for bit: affine, sform and qform with their codes and quaternions, pixdim, units.
+The header of the file that was read goes with its geometry and is never recomputed, so that what is written lies where the
+input lay, bit for bit: affine, sform and qform with their codes and quaternions, pixdim, units. What came in another format gets a
+header of its own.
 """
 
 import gzip
 import io
 import math
-import os
 import struct
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
-from jaxtyping import Float32, Float64, Int32
-from nibabel.affines import voxel_sizes
+from jaxtyping import Float64, Int32
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
 from ..errors import InputError
 from ..files import replacing
+from .geometry import Geometry, Volume
 from .images import check_file, damaged
+from .voxels import as_channels, as_labels, memory, too_large, too_short
 
 SUFFIXES = (".nii", ".nii.gz")
 _DAMAGE = (OSError, EOFError, ValueError, OverflowError, zlib.error, struct.error, ImageFileError, HeaderDataError)
-_MM = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
+_MM = {1: 1000.0, 2: 1.0, 3: 0.001}  # xyzt_units: metre, millimetre, micrometre; no or another unit counts as mm
+_SHEAR = 1e-4  # cosine between two axes that is more than rounding
 _HEADER = 540  # bytes of the longer of the two headers
 _DEFLATE = 1032  # a match of 258 bytes takes two bits at least
 _ARRAYS = 16  # bytes a voxel of what is made of it: float64 where the header has a slope, and two arrays of float32
 _IDENTIFYING = {"descrip", "aux_file", "db_name", "intent_name"}  # free text that may name a patient
 
 
-@dataclass(frozen=True)
-class Geometry:
-    """Where a volume lies in space: the header of its file."""
-
-    header: nib.Nifti1Header
-
-    @property
-    def affine(self) -> Float64[np.ndarray, "4 4"]:
-        """From voxel indices to millimetres (or the header's own unit)."""
-        return _affine(self.header)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(int(n) for n in self.header.get_data_shape()[:3])
-
-    @property
-    def spacing_mm(self) -> tuple[float, float, float]:
-        scale = _MM[str(self.header.get_xyzt_units()[0])]
-        x, y, z = (float(size) * scale for size in voxel_sizes(self.affine))
-        return x, y, z
-
-
-@dataclass(frozen=True)
-class Volume:
-    """A volume in memory, in the units of the file (Hounsfield units for CT)."""
-
-    array: Float32[np.ndarray, "c x y z"]
-    geometry: Geometry
-
-
 def read_volume(path: str | Path) -> Volume:
     """A volume as float32 with channels first: the fourth axis of the file, or one channel."""
     path = Path(path)
     image = _open(path)
-    array = _values(image, path, np.float32)
-    bad = array.size - int(np.isfinite(array).sum())
-    if bad:
-        raise InputError(f"{path} has {bad} voxels that are NaN or infinite: replace them, by 0 or the value of air, and save it")
-    array = array.reshape(*array.shape[:3], -1)  # axes after the third are singletons but one: checked by _header
-    return Volume(np.ascontiguousarray(np.moveaxis(array, -1, 0)), Geometry(image.header))
+    return Volume(as_channels(_values(image, path, np.float32), path), _geometry(image.header))  # no more axes: checked by _header
 
 
 def read_labels(path: str | Path) -> tuple[Int32[np.ndarray, "x y z"], Geometry]:
     """The integer labels of a mask volume, and where it lies."""
     path = Path(path)
     image = _open(path)
-    values = _values(image, path)
-    if values.size != np.prod(values.shape[:3]):
-        raise InputError(f"{path} is a mask of shape {values.shape}: a mask has one channel, of integer labels")
-    values = values.reshape(values.shape[:3])
-    whole = np.rint(values)
-    off = np.abs(values - whole).max()  # scl_slope rounds: hence a tolerance
-    if not np.isfinite(off) or off > 1e-3 or whole.min() < 0:
-        raise InputError(f"{path} is a mask with values that are no labels: save it as integers from 0 (0, 1, 2 ...)")
-    return whole.astype(np.int32), Geometry(image.header)
+    return as_labels(_values(image, path), path), _geometry(image.header)
 
 
 def write_volume(path: str | Path, array: np.ndarray, like: Geometry) -> None:
@@ -97,18 +55,38 @@ def write_volume(path: str | Path, array: np.ndarray, like: Geometry) -> None:
         raise ValueError(f"got shape {array.shape} for a geometry of {like.shape}; the last three must agree")
     stored = array if array.ndim == 3 else np.moveaxis(array, 0, -1)
     stored = stored.astype(np.float32 if np.issubdtype(array.dtype, np.floating) else _unsigned(array))
-    header = like.header.copy()
+    source = like.source if isinstance(like.source, nib.Nifti1Header) else _made(like)
+    header = source.copy()
     header.extensions.clear()
     for name in _IDENTIFYING & set(header.keys()):  # NIfTI-2 has no db_name
         header[name] = b""
     header["cal_min"] = header["cal_max"] = header["intent_code"] = 0  # they describe the image's values, not these
     header.set_data_dtype(stored.dtype)
     header.set_data_shape(stored.shape)
-    header["pixdim"] = like.header["pixdim"]  # set_data_shape resets those after the last axis
+    header["pixdim"] = source["pixdim"]  # set_data_shape resets those after the last axis
     image = (nib.Nifti2Image if int(header["sizeof_hdr"]) == 540 else nib.Nifti1Image)(stored, None, header)
     image.header.set_slope_inter(1, 0)
     with replacing(path) as temporary:
         nib.save(image, temporary)
+
+
+def _geometry(header: nib.Nifti1Header) -> Geometry:
+    affine = _affine(header)
+    affine[:3] *= _MM.get(int(header["xyzt_units"]) % 8, 1.0)
+    return Geometry(affine, tuple(int(n) for n in header.get_data_shape()[:3]), header)
+
+
+def _made(where: Geometry) -> nib.Nifti1Header:
+    """A header for what came in another format."""
+    header = nib.Nifti1Header()
+    header.set_data_shape(where.shape)
+    header.set_xyzt_units("mm")
+    header.set_sform(where.affine, 1)
+    header.set_qform(where.affine, 1)  # pixdim with it; of a sheared grid the nearest without shear, which does not count then
+    sides = where.affine[:3, :3] / where.spacing_mm
+    if np.abs(sides.T @ sides - np.eye(3)).max() > _SHEAR:
+        header["qform_code"] = 0
+    return header
 
 
 def _affine(header: nib.Nifti1Header) -> Float64[np.ndarray, "4 4"]:
@@ -135,19 +113,16 @@ def _open(path: Path) -> nib.Nifti1Image:
         packed = raw[:2] == b"\x1f\x8b"
         kind, header, promised = _header(_unpacked(raw, _HEADER) if packed else raw, path)
         if promised > len(raw) * (_DEFLATE if packed else 1):
-            raise InputError(
-                f"{path} is truncated or damaged (its header promises {promised} bytes, more than its {len(raw)} can hold): "
-                "copy it again from its origin"
-            )
-        if promised + _ARRAYS * math.prod(map(int, header.get_data_shape())) > _memory():
-            raise _too_large(path)
+            raise too_short(path, promised, len(raw))
+        if promised + _ARRAYS * math.prod(map(int, header.get_data_shape())) > memory():
+            raise too_large(path)
         _check_spacing(header["pixdim"][1:4], "pixdim", path)
         image = kind.from_bytes(_unpacked(raw, promised, to_the_end=True) if packed else raw)
         _check_affine(_affine(image.header), path)
     except InputError:
         raise
     except MemoryError as error:
-        raise _too_large(path) from error
+        raise too_large(path) from error
     except _DAMAGE as error:
         raise damaged(path, error) from error
     return image
@@ -202,18 +177,6 @@ def _check_affine(affine: np.ndarray, path: Path) -> None:
         raise InputError(f"{path} has an affine that maps space to a plane or to NaN: mend its header (spacing, sform)")
 
 
-def _memory() -> float:
-    """Bytes of memory in this machine; inf where the system does not tell."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return math.inf
-
-
-def _too_large(path: Path) -> InputError:
-    return InputError(f"{path} needs more memory than there is: crop or resample it, or use a machine with more")
-
-
 def _values(image: nib.Nifti1Image, path: Path, dtype: type | None = None) -> np.ndarray:
     if np.dtype(image.get_data_dtype()).kind not in "iufb":
         raise InputError(f"{path} holds {image.get_data_dtype()} (colour or complex numbers): save it as numbers")
@@ -221,6 +184,6 @@ def _values(image: nib.Nifti1Image, path: Path, dtype: type | None = None) -> np
         values = np.asanyarray(image.dataobj)  # of another type than the file's where that has a slope
         return values if dtype is None else values.astype(dtype)
     except MemoryError as error:
-        raise _too_large(path) from error
+        raise too_large(path) from error
     except _DAMAGE as error:
         raise damaged(path, error) from error

@@ -3,7 +3,6 @@
 import math
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
@@ -11,8 +10,9 @@ from torch.nn.functional import interpolate
 
 from ..files import write_json, write_text
 from ..rng import normal, seeded, uniform
+from .geometry import Geometry
 from .images import write_png
-from .nifti import Geometry, write_volume
+from .nifti import write_volume
 
 _CPU = torch.device("cpu")
 
@@ -54,7 +54,7 @@ def write_phantoms(root: str | Path, n: int, size: tuple[int, ...] = (64, 64), c
         if len(size) == 2:
             _write_flat(root, name, image, labels * 255 if classes == 1 else labels)
         else:
-            where = _geometry(size)
+            where = Geometry(np.diag([-1.0, -1.0, 2.0, 1.0]), size)
             write_volume(root / "images" / f"{name}.nii.gz", image, where)
             write_volume(root / "masks" / f"{name}.nii.gz", labels, where)
     patients = [index // 2 if n >= 6 else index for index in range(n)]
@@ -76,15 +76,6 @@ def _write_flat(root: Path, name: str, image: np.ndarray, labels: np.ndarray) ->
     pixels = np.rint(np.moveaxis(image, 0, -1) * 255).astype(np.uint8)
     write_png(root / "images" / f"{name}.png", pixels[..., 0] if len(image) == 1 else pixels)
     write_png(root / "masks" / f"{name}.png", labels)
-
-
-def _geometry(size: tuple[int, ...]) -> Geometry:
-    affine = np.diag([-1.0, -1.0, 2.0, 1.0])
-    image = nib.Nifti1Image(np.zeros(size, np.uint8), affine)
-    image.header.set_xyzt_units("mm")
-    image.header.set_qform(affine, 1)
-    image.header.set_sform(affine, 1)
-    return Geometry(image.header)
 
 
 def _blobs(size: tuple[int, ...], classes: int) -> UInt8[np.ndarray, "*s"]:

@@ -12,16 +12,17 @@ import numpy as np
 from jaxtyping import Float, Float32, Int32, Integer, UInt8
 
 from ..errors import InputError
-from . import images, nifti
+from . import dicom, images, nifti, volumes
+from .fit import fitted
+from .geometry import Geometry
 from .packed import Packed
 
-SUFFIXES = (*nifti.SUFFIXES, *images.SUFFIXES)
-_AFFINE_TOLERANCE = 1e-3  # mm; headers are written in single precision
+SUFFIXES = (*volumes.SUFFIXES, *images.SUFFIXES)
 
 
 @dataclass(frozen=True)
 class Case:
-    """The files of one case: an image, in one file or one per channel, and its mask where there is one.
+    """The files of one case: an image, in one file or one per channel (of DICOM a folder), and its mask where there is one.
 
     labels: which classes it has, 0 or 1 for each in the data set's order. packed: where its image lies, if not in files of its own.
     """
@@ -32,6 +33,11 @@ class Case:
     group: str  # the patient, where known; cases of one group never stand in two splits
     labels: tuple[float, ...] | None = None
     packed: Packed | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The image's files, of a DICOM series all slices."""
+        return tuple(file for path in self.images for file in (dicom.files(path) if path.is_dir() else (path,)))
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,7 @@ class Record:
     labels: UInt8[np.ndarray, "*s"] | None  # 0 and 1, or indices into `values`
     values: tuple[int, ...] | None  # the classes' values in mask files; None for binary masks
     spacing: tuple[float, ...] | None  # mm; None for 2D images
-    geometry: nifti.Geometry | None  # None for 2D images
+    geometry: Geometry | None  # None for 2D images
     classes: tuple[str, ...] = ()  # the names of the case's labels
 
     @property
@@ -66,6 +72,13 @@ def stem(path: Path) -> str:
     """The name without its suffix; `.nii.gz` is one suffix."""
     suffix = suffix_of(path)
     return path.name[: -len(suffix)] if suffix else path.name
+
+
+def unknown(path: Path) -> InputError:
+    """A file of no kind that somite reads."""
+    if path.suffix.lower() in dicom.SUFFIXES:
+        return InputError(f"{path} is a DICOM file, and a volume is a series of them: give the folder of its slices")
+    return InputError(f"{path} is of no kind that somite reads ({', '.join(SUFFIXES)}): convert it")
 
 
 def suffix_of(path: Path) -> str:
@@ -91,7 +104,7 @@ def read(
     classes = None
     if case.mask is not None:
         raw, where = _read_mask(case.mask)
-        _check_same(case.mask, raw.shape, where, case.images[0], image.shape[1:], geometry)
+        raw = fitted(case.mask, raw, where, case.images[0], image.shape[1:], geometry)
         classes = _classes(raw, labels, mask_threshold, case.mask) if foreground is None else np.isin(raw, foreground).astype(np.uint8)
     values = None if labels is None else tuple(labels)
     spacing = None if geometry is None else geometry.spacing_mm
@@ -142,63 +155,40 @@ def _check_shape(array: np.ndarray, record: Record) -> None:
 
 
 def _is_volume(path: Path) -> bool:
-    suffix = suffix_of(path).lower()
-    if not suffix:
-        images.check_file(path)
-        raise InputError(f"{path} is of no kind that somite reads ({', '.join(SUFFIXES)}): convert it")
-    return suffix in nifti.SUFFIXES
+    if volumes.is_volume(path):
+        return True
+    images.check_file(path)
+    if not suffix_of(path):
+        raise unknown(path)
+    return False
 
 
-def _read_channels(case: Case) -> tuple[Float32[np.ndarray, "c *s"], nifti.Geometry | None]:
+def _read_channels(case: Case) -> tuple[Float32[np.ndarray, "c *s"], Geometry | None]:
     """All channel files of a case, one after the other."""
     if case.packed is not None:
         return case.packed.read(), None
     first = case.images[0]
     arrays: list[np.ndarray] = []
-    geometry: nifti.Geometry | None = None
+    geometry: Geometry | None = None
     for path in case.images:
         array, where = _read_image(path)
         if arrays:
-            _check_same(path, array.shape[1:], where, first, arrays[0].shape[1:], geometry)
+            array = fitted(path, array, where, first, arrays[0].shape[1:], geometry)
         else:
             geometry = where
         arrays.append(array)
     return np.concatenate(arrays), geometry
 
 
-def _read_image(path: Path) -> tuple[np.ndarray, nifti.Geometry | None]:
+def _read_image(path: Path) -> tuple[np.ndarray, Geometry | None]:
     if _is_volume(path):
-        volume = nifti.read_volume(path)
+        volume = volumes.read_volume(path)
         return volume.array, volume.geometry
     return images.read_image(path), None
 
 
-def _read_mask(path: Path) -> tuple[Int32[np.ndarray, "*s"], nifti.Geometry | None]:
-    return nifti.read_labels(path) if _is_volume(path) else (images.read_labels(path), None)
-
-
-def _check_same(
-    path: Path,
-    shape: tuple[int, ...],
-    geometry: nifti.Geometry | None,
-    other: Path,
-    other_shape: tuple[int, ...],
-    other_geometry: nifti.Geometry | None,
-) -> None:
-    """Two files of one case, mask and image or two channels: the same kind, size and place."""
-    if (geometry is None) != (other_geometry is None):
-        raise InputError(f"of {path} and {other} one is a volume and one a flat image: store both as NIfTI")
-    if shape != other_shape:
-        size, other_size = (" x ".join(map(str, s)) for s in (shape, other_shape))
-        raise InputError(f"{path} is {size} but {other} is {other_size}: resample one to the size of the other")
-    if geometry is None or other_geometry is None:
-        return
-    difference = np.abs(geometry.affine - other_geometry.affine).max()
-    if difference > _AFFINE_TOLERANCE:
-        raise InputError(
-            f"{path} and {other} lie in different places (their affines differ by up to {difference:.3g}): "
-            "resample one onto the other, or copy the header if the voxels correspond"
-        )
+def _read_mask(path: Path) -> tuple[Int32[np.ndarray, "*s"], Geometry | None]:
+    return volumes.read_labels(path) if _is_volume(path) else (images.read_labels(path), None)
 
 
 def _check_labels(labels: Sequence[int] | None, mask_threshold: int | None, foreground: Sequence[int] | None) -> None:

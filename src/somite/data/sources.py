@@ -1,6 +1,6 @@
 """Which cases a folder or table holds, recognised by what is there.
 
-- a folder with `images/` and `masks/`, matched by name; `splits.json` and `groups.csv` beside them are heeded;
+- a folder with `images/` and `masks/`, matched by name, where a DICOM series is a folder in `images/`; `splits.json` and `groups.csv` beside them are heeded;
 - one folder of images with their masks beside them (`x.png`, `x_mask.png`);
 - a CSV table with the columns image and mask, and where wanted id, group, split;
 - nnU-Net's raw layout (in `nnunet.py`).
@@ -14,8 +14,9 @@ from pathlib import Path
 from ..errors import InputError
 from ..files import read_json
 from . import nnunet
+from .dicom import is_series
 from .listing import NO_IMAGES, Source, by_stem, check_splits, in_order, listing, rows
-from .record import SUFFIXES, Case, stem, suffix_of
+from .record import Case, stem, suffix_of, unknown
 
 NUCLEI = Path(__file__).with_name("nuclei")  # the bundled demonstration set
 MASK_ENDINGS = ("_mask", "-mask", "_segmentation", "_Segmentation", "_lesion")
@@ -48,7 +49,7 @@ def find(root: str | Path, masks: bool = True) -> Source:
 
 
 def find_inputs(paths: Sequence[str | Path], channels: int = 1) -> list[Case]:
-    """Images without masks, from files and folders, for prediction.
+    """Images without masks, for prediction: from files, folders of them, DICOM series and folders of those.
 
     channels: how many files make one image; more than one are told apart by nnU-Net's endings _0000, _0001.
     """
@@ -56,11 +57,12 @@ def find_inputs(paths: Sequence[str | Path], channels: int = 1) -> list[Case]:
     for path in map(Path, paths):
         if not path.exists():
             raise InputError(f"{path} does not exist; check the path")
-        if path.is_dir() and not listing(path):
-            raise InputError(f"{path} {NO_IMAGES}")
         if path.is_file() and not suffix_of(path):
-            raise InputError(f"{path} is of no kind that somite reads ({', '.join(SUFFIXES)}): convert it")
-        files += listing(path) if path.is_dir() else [path]
+            raise unknown(path)
+        inside = listing(path) if path.is_dir() and not is_series(path) else [path if path.name not in ("", "..") else path.resolve()]
+        if not inside:
+            raise InputError(f"{path} {NO_IMAGES}")
+        files += inside
     if not files:
         raise InputError("no images were given: name files or folders")
     if channels == 1:
@@ -197,7 +199,7 @@ def _table_case(path: Path, line: int, row: Mapping[str, str], masked: bool) -> 
     files = tuple(path.parent / name.strip() for name in row["image"].split(";"))
     mask = path.parent / row["mask"] if masked else None
     for file in (*files, *([mask] if mask else [])):
-        if not file.is_file():
+        if not (file.is_file() or is_series(file)):
             raise InputError(f"{path}, line {line}, names {file}, which does not exist (relative to the table)")
     name = row.get("id") or stem(files[0])
     if "/" in name or "\\" in name:

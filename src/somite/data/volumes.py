@@ -1,0 +1,33 @@
+"""Volumes of every format: files, known by the ending of their names, and folders of DICOM."""
+
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+from jaxtyping import Int32
+
+from ..errors import InputError
+from . import dicom, itk, nifti
+from .geometry import Geometry, Volume
+
+SUFFIXES = (*nifti.SUFFIXES, *itk.SUFFIXES)
+
+
+def is_volume(path: Path) -> bool:
+    return path.name.lower().endswith(SUFFIXES) or dicom.is_series(path)
+
+
+def read_volume(path: Path) -> Volume:
+    """A volume as float32 with channels first, in the units of the file."""
+    return dicom.read_series(path) if path.is_dir() else _format(path).read_volume(path)
+
+
+def read_labels(path: Path) -> tuple[Int32[np.ndarray, "x y z"], Geometry]:
+    """The integer labels of a mask volume, and where it lies."""
+    if path.is_dir():
+        raise InputError(f"{path} is a DICOM series where a mask was wanted: save the mask as a volume of integers (NIfTI, NRRD)")
+    return _format(path).read_labels(path)
+
+
+def _format(path: Path) -> ModuleType:
+    return nifti if path.name.lower().endswith(nifti.SUFFIXES) else itk
