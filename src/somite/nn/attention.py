@@ -1,9 +1,11 @@
 """Attention blocks shared by networks."""
 
+from abc import ABC, abstractmethod
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class CBAM(nn.Module):
@@ -25,3 +27,42 @@ class CBAM(nn.Module):
         gate = (self.channel(pooled.amax(2)) + self.channel(pooled.mean(2))).sigmoid()
         x = x * gate.reshape(*gate.shape, *[1] * (x.ndim - 2))
         return x * self.place(torch.cat([x.amax(1, keepdim=True), x.mean(1, keepdim=True)], 1)).sigmoid()
+
+
+class TokenAttention(nn.Module, ABC):
+    """x (b, c, *s) + out(mixed(q, k, v)), one head, every cell a token: q, k, v are 1x1 convolutions of the normalised x."""
+
+    def __init__(self, channels: int, dims: Literal[2, 3], groups: int = 8) -> None:
+        super().__init__()
+        conv = {2: nn.Conv2d, 3: nn.Conv3d}[dims]
+        self.norm = nn.GroupNorm(groups, channels)
+        self.qkv = conv(channels, 3 * channels, 1, bias=False)
+        self.out = conv(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(self.norm(x)).flatten(2).transpose(1, 2).chunk(3, 2)  # (b, n, c)
+        return x + self.out(self.mixed(q, k, v).transpose(1, 2).reshape(x.shape))
+
+    @abstractmethod
+    def mixed(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """(b, n, c) each -> (b, n, c)."""
+
+
+class SoftmaxAttention(TokenAttention):
+    """softmax(q k^T / sqrt(c)) v, of a cost that grows with n^2 c (Vaswani et al. 2017)."""
+
+    def mixed(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])[:, 0]
+
+
+class LinearAttention(TokenAttention):
+    """softmax_c(q) / sqrt(c) (softmax_n(k)^T v), of a cost that grows with n c^2 (Shen et al. 2021, arXiv 1812.01243)."""
+
+    def mixed(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        q, k = q.softmax(2) * q.shape[2] ** -0.5, k.softmax(1)
+        return q @ (k.transpose(1, 2) @ v)
+
+
+def cheaper_attention(channels: int, tokens: int, dims: Literal[2, 3], groups: int = 8) -> TokenAttention:
+    """Linear where there are more tokens than channels, else softmax: whichever takes fewer multiplications."""
+    return (LinearAttention if tokens > channels else SoftmaxAttention)(channels, dims, groups)
