@@ -77,6 +77,14 @@ def files(folder):
     return {path.name: path.read_bytes() for path in folder.rglob("*") if path.suffix in (".png", ".csv", ".json")}
 
 
+def test_heredity_is_a_switch_of_sampling(run, tmp_path):
+    """Inherited numbers change the image, and beginning anew is what the recipe says."""
+    found = {name: drawn(run, tmp_path / name, "-n", 1, "--heredity", name)["sample-00000.png"] for name in ("anew", "inherited")}
+    own = drawn(run, tmp_path / "own", "-n", 1)["sample-00000.png"]
+    assert np.array_equal(found["anew"], own)
+    assert not np.array_equal(found["inherited"], own)
+
+
 def test_guidance_is_a_switch_of_sampling(run, tmp_path):
     plain, guided = (drawn(run, tmp_path / value, "-n", 1, "--guidance", value)["sample-00000.png"] for value in ("1", "2"))
     assert not np.array_equal(plain, guided)

@@ -44,6 +44,7 @@ def parser() -> Parser:
         tolerance=None,
         precision="32",
         updates=None,
+        heredity=None,
         guidance=None,
         extractor=None,
     )
@@ -70,7 +71,12 @@ def parser() -> Parser:
 
     predict = commands.add_parser("predict", help="masks for images, volumes or folders of them")
     offer(predict, *RUN, "--with", *SAMPLING, "--calibrated")
-    predict.add_argument("inputs", nargs="+", type=Path, help="PNG, JPG, TIFF, NIfTI, NRRD or MHA files, folders of a DICOM series, or folders of any of these")
+    predict.add_argument(
+        "inputs",
+        nargs="+",
+        type=Path,
+        help="PNG, JPG, TIFF, NIfTI, NRRD or MHA files, folders of a DICOM series, or folders of any of these",
+    )
     predict.add_argument("--out", type=Path, required=True, help="folder for the outputs")
     predict.add_argument("--channel-files", type=int, default=1, metavar="N", help="files of one image: x_0000, x_0001 ... (nnU-Net)")
     predict.add_argument("--save", help="of mask,probability,spread,members (default: the first three)")
@@ -86,6 +92,7 @@ def parser() -> Parser:
     sample.add_argument("--labels", help="what every image is to show, separated by commas (default: one class after the other)")
     sample.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="in pixels (default: as trained)")
     sample.add_argument("--updates", type=int, help="of cells, a step (default: the recipe's)")
+    sample.add_argument("--heredity", choices=["anew", "inherited"], help="of cells, from step to step (default: the recipe's)")
     sample.add_argument("--guidance", type=float, help="how strongly labels count; 1 is none (default: the recipe's)")
     engines(sample)
     sample.add_argument("--out", type=Path, required=True, help="folder for the images; the same line again goes on")

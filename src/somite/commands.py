@@ -269,6 +269,7 @@ SHORT = (
     "firing",
     "convolutions",
     "tolerance",
+    "heredity",
     "updates",
     "guidance",
     "extractor",

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .diffusion.heredity import HEREDITIES
 from .diffusion.readout import READOUTS
 from .errors import InputError
 from .nn.automaton import FIRINGS
@@ -102,6 +103,11 @@ OPTIONS = {
     "firing": Option("firing", lambda name, _: class_path(FIRINGS[name]), f"--firing {CELLS}"),
     "arithmetic": Option("arithmetic", plain, f"--precision {CELLS}"),
     "updates": Option("updates", plain, f"--updates {CELLS}"),
+    "heredity": Option(
+        "method.heredity",
+        lambda name, _: {"class_path": class_path(HEREDITIES[name]), "init_args": {}},
+        "a feed-forward method has no steps between which something is inherited; leave --heredity out",
+    ),
     "guidance": Option("guidance", plain, "this run's network is not guided; leave --guidance out"),
     "convolutions": Option(
         "method.codec.convolutions",

@@ -1,7 +1,7 @@
 """What the cells of one timestep inherit from those of the one before: the state that a network hands on, in sampling and in training.
 
 GeCA's "gene heredity guidance" (arXiv 2407.03018) inherits in sampling what training never showed: states then grow from step to step.
-`Chained` trains with what sampling will inherit.
+`Chained` trains with what sampling will inherit. `Never` is the default: a study with three seeds found both worse (docs/results/geca.md).
 """
 
 from abc import ABC, abstractmethod
@@ -29,7 +29,7 @@ class Heredity(ABC):
 
 
 class InSampling(Heredity):
-    """Inherited in sampling, begun anew in training: the published way, and all that there is for networks without a state."""
+    """Inherited in sampling, begun anew in training: the published way."""
 
     def trained(self, ex: Noised, schedule: Schedule, denoise: Denoise) -> State:
         return None
@@ -39,7 +39,7 @@ class InSampling(Heredity):
 
 
 class Never(Heredity):
-    """Begun anew at every timestep."""
+    """Begun anew at every timestep, and all that there is for networks without a state."""
 
     def trained(self, ex: Noised, schedule: Schedule, denoise: Denoise) -> State:
         return None
@@ -85,3 +85,6 @@ class Chained(InSampling):
             t, x = later, right(ratio, x) * x + right((1 - ratio**2).clamp(min=0).sqrt(), x) * noise
             walked.append((t, x))
         return walked
+
+
+HEREDITIES = {"anew": Never, "inherited": InSampling}  # in sampling, whatever the training was

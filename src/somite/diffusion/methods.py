@@ -15,7 +15,7 @@ from .. import rng
 from ..errors import InputError
 from ..types import Cond, Network, Noised, Output, Prediction, Shape, State, Target, Timesteps, right
 from .codec import Codec, Signed
-from .heredity import Heredity, InSampling
+from .heredity import Heredity, Never
 from .readout import Readout, Sampled
 from .samplers import Sampler, Step, counted
 from .schedule import Schedule
@@ -75,7 +75,7 @@ class Diffusion(Method):
 
     `predicts` says how the network's value is read: the noise, the clean target, v = alpha eps - sigma x0
     (Salimans & Ho 2022), or logits of the mask, which the codec maps to x0. `heredity`: what becomes of a network's state, in
-    training and in sampling (and sampler.inherit_state False hands on none whatever it says).
+    training and in sampling; None: it is begun anew at every step. (sampler.inherit_state False hands on none whatever it says.)
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Diffusion(Method):
         counted(sampler.steps, len(schedule))
         self.network, self.schedule, self.codec = network, schedule, codec or Signed()
         self.terms, self.sampler, self.predicts = terms, sampler, predicts
-        self.timesteps, self.readout, self.heredity = timesteps or Uniform(), readout or Sampled(), heredity or InSampling()
+        self.timesteps, self.readout, self.heredity = timesteps or Uniform(), readout or Sampled(), heredity or Never()
         self.check(predicts)
 
     def corrupt(self, target: Target, t: Timesteps, eps: Tensor) -> Noised:

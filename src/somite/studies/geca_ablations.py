@@ -35,7 +35,6 @@ from ..study.wholes import RULE, Cell, cells, compared, differences, table
 from ..style import COLOURS, styled
 
 BASE = ("base", "heredity trained")
-ANEW = (("--method.heredity", "somite.diffusion.heredity.Never"),)
 KID = {"kid": "KID"}
 
 
@@ -245,11 +244,11 @@ def ways(cell: tuple[str, str], budget: Budget, extractor: str, swept: bool) -> 
     """
     found = [Way()]
     if cell == BASE:
-        found += [Way(("heredity", "trained, not inherited"), overrides=ANEW)]
+        found += [Way(("heredity", "trained, not inherited"), (("heredity", "anew"),))]
     if cell == BASE and swept:
         found += [Way(("steps", str(steps)), (("steps", steps),)) for steps in budget.others]
     if cell == ("heredity", "untrained"):
-        found += [Way(("heredity", "untrained, not inherited"), overrides=ANEW)]
+        found += [Way(("heredity", "untrained, not inherited"), (("heredity", "anew"),))]
     if cell in SERIES and swept:
         found += [Way((SERIES[cell], str(updates)), (("updates", updates),)) for updates in budget.updates]
     return tuple(replace(way, options=(*way.options, ("extractor", extractor))) for way in found)

@@ -24,13 +24,10 @@ FEATURES = "features"  # the table of what real and generated images look like t
 
 @dataclass(frozen=True)
 class Way:
-    """A cell of its own, by the first two of its keys (None: the job's), and how the run is sampled for it: `options` as `Run.at` takes them,
-    `overrides` of the recipe.
-    """
+    """A cell of its own, by the first two of its keys (None: the job's), and how the run is sampled for it: `options` as `Run.at` takes them."""
 
     cell: tuple[str, str] | None = None
     options: tuple[tuple[str, int | float | str], ...] = ()
-    overrides: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,7 @@ class Scores(Asks):
         found: dict[str, list[Row]] = defaultdict(list)
         found[ROWS] = []
         for way in self.ways:
-            here = run.at(self.members, **dict(way.options)).under(dict(way.overrides))
+            here = run.at(self.members, **dict(way.options))
             named = keys if way.cell is None else {**keys, first: way.cell[0], second: way.cell[1]}
             for case in here.recipe.data.cases("test"):
                 scored = here.recipe.task.score(here.answer(case, keep=True))
