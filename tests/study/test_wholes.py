@@ -10,7 +10,7 @@ from somite.study.wholes import Cell
 
 def cell(values, groups, name="a"):
     """A measure that is a mean over cases: one list of values a run."""
-    runs = tuple({"m": lambda w, one=one: w @ np.array(one) / w.sum(1)} for one in values)
+    runs = {str(seed): {"m": lambda w, one=one: w @ np.array(one) / w.sum(1)} for seed, one in enumerate(values)}
     return Cell((name, "x"), runs, tuple(groups))
 
 
@@ -40,14 +40,16 @@ def test_what_was_not_run_or_on_other_cases_is_not_compared():
     one = cell([[1.0, 2.0]], ["a", "b"])
     assert wholes.compared("", one, None, "m", False) == []
     assert wholes.compared("", one, cell([[1.0, 2.0]], ["a", "c"]), "m", False) == []
+    (claim,) = wholes.compared("", one, cell([[0.0, 0.0], [9.0, 9.0]], ["a", "b"]), "m", False)
+    assert claim.difference.mean == 1.5  # of the seed that both have
 
 
 def test_cells_are_made_of_their_runs_rows():
     table = [{"option": o, "choice": "x", "seed": s, "v": v} for o, s, v in (("a", 0, 1), ("b", 0, 5), ("a", 0, 2), ("a", 1, 3))]
     found = wholes.cells(table, ("option", "choice"), lambda rows: ({"n": len(rows), "v": [row["v"] for row in rows]}, ["g"]))
     assert {names: one.runs for names, one in found.items()} == {
-        ("a", "x"): ({"n": 2, "v": [1, 2]}, {"n": 1, "v": [3]}),
-        ("b", "x"): ({"n": 1, "v": [5]},),
+        ("a", "x"): {"0": {"n": 2, "v": [1, 2]}, "1": {"n": 1, "v": [3]}},
+        ("b", "x"): {"0": {"n": 1, "v": [5]}},
     }
 
 

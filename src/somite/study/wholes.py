@@ -17,28 +17,30 @@ from .verdict import Claim, text
 Rows = Sequence[Mapping[str, Any]]
 Measure = Callable[[np.ndarray], np.ndarray]  # weights (draws, cases) -> (draws,)
 RULE = """A claim holds where the whole 95 % interval of the difference lies on its side of zero: a bootstrap over groups (patients) of the test set,
-seeds averaged within each draw. The intervals say how far the test cases bear it, not how another training would turn out: for that see the
+the seeds that both have averaged within each draw. The intervals say how far the test cases bear it, not how another training would turn out: for that see the
 spread over seeds. They are not adjusted for the number of claims."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What one cell of the grid measured, by run; `groups` of the cases, the same for all cells of a study."""
+    """What one cell of the grid measured, by seed; `groups` of the cases, the same for all cells of a study."""
 
     names: tuple[str, ...]
-    runs: tuple[Mapping[str, Measure], ...]
+    runs: Mapping[str, Mapping[str, Measure]]
     groups: tuple[str, ...]
 
-    def mean(self, metric: str) -> Measure:
-        return lambda w: np.mean([run[metric](w) for run in self.runs], axis=0)
+    def mean(self, metric: str, seeds: Sequence[str] | None = None) -> Measure:
+        """Over these seeds, by default over all."""
+        chosen = [self.runs[seed][metric] for seed in (self.runs if seeds is None else seeds)]
+        return lambda w: np.mean([measure(w) for measure in chosen], axis=0)
 
     def interval(self, metric: str) -> Interval:
         return reweighted_interval(self.mean(metric), self.groups)
 
     def spread(self, metric: str) -> float:
-        """The standard deviation over runs; NaN for one."""
+        """The standard deviation over seeds; NaN for one."""
         ones = np.ones((1, len(self.groups)))
-        return float(np.std([run[metric](ones)[0] for run in self.runs], ddof=1)) if len(self.runs) > 1 else float("nan")
+        return float(np.std([run[metric](ones)[0] for run in self.runs.values()], ddof=1)) if len(self.runs) > 1 else float("nan")
 
 
 def cells(rows: Rows, columns: Sequence[str], measures: Callable[[Rows], tuple[Mapping[str, Measure], Sequence[str]]]) -> dict[tuple, Cell]:
@@ -50,16 +52,19 @@ def cells(rows: Rows, columns: Sequence[str], measures: Callable[[Rows], tuple[M
         parts.setdefault(tuple(row[name] for name in columns), {}).setdefault(str(row["seed"]), []).append(row)
     found = {}
     for names, runs in parts.items():
-        measured = [measures(run) for run in runs.values()]
-        found[names] = Cell(names, tuple(one for one, _ in measured), tuple(measured[0][1]))
+        measured = {seed: measures(run) for seed, run in runs.items()}
+        found[names] = Cell(names, {seed: one for seed, (one, _) in measured.items()}, tuple(next(iter(measured.values()))[1]))
     return found
 
 
 def compared(words: str, first: Cell | None, second: Cell | None, metric: str, below: bool) -> list[Claim]:
-    """The claim that the first is above the second (or below it), where both have been run on the same cases."""
+    """The claim that the first is above the second (or below it), where both have been run on the same cases: over the seeds of both."""
     if first is None or second is None or first.groups != second.groups:
         return []
-    one, other = first.mean(metric), second.mean(metric)
+    seeds = [seed for seed in first.runs if seed in second.runs]
+    if not seeds:
+        return []
+    one, other = first.mean(metric, seeds), second.mean(metric, seeds)
     return [Claim(words, reweighted_interval(lambda w: one(w) - other(w), first.groups), below)]
 
 
@@ -69,7 +74,7 @@ def table(found: Mapping[tuple, Cell], columns: Sequence[str], metrics: Mapping[
     head = [*columns, "seeds", *metrics.values(), f"SD of {metrics[first]} over seeds"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for names, cell in found.items():
-        told = [text(cell.interval(metric)) if metric in cell.runs[0] else "" for metric in metrics]
+        told = [text(cell.interval(metric)) if metric in next(iter(cell.runs.values())) else "" for metric in metrics]
         spread = cell.spread(first)
         lines.append("| " + " | ".join([*names, str(len(cell.runs)), *told, "" if np.isnan(spread) else f"{spread:.4f}"]) + " |")
     return "\n".join(lines)
