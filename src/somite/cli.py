@@ -70,10 +70,18 @@ def parser() -> Parser:
 
     predict = commands.add_parser("predict", help="masks for images, volumes or folders of them")
     offer(predict, *RUN, "--with", *SAMPLING, "--calibrated")
-    predict.add_argument("inputs", nargs="+", type=Path, help="PNG, JPG, TIFF, NIfTI, NRRD or MHA files, folders of a DICOM series, or folders of any of these")
+    predict.add_argument(
+        "inputs",
+        nargs="+",
+        type=Path,
+        help="PNG, JPG, TIFF, NIfTI, NRRD or MHA files, folders of a DICOM series, or folders of any of these",
+    )
     predict.add_argument("--out", type=Path, required=True, help="folder for the outputs")
     predict.add_argument("--channel-files", type=int, default=1, metavar="N", help="files of one image: x_0000, x_0001 ... (nnU-Net)")
-    predict.add_argument("--save", help="of mask,probability,spread,members (default: the first three)")
+    predict.add_argument(
+        "--save",
+        help="of mask,probability,spread,members (default: the first three), and of a DICOM series dicom-seg,dicom-fractional,dicom-labelmap",
+    )
     predict.add_argument("--overwrite", action="store_true", help="make outputs again that are there already")
 
     sample = commands.add_parser("sample", help="images from a run of synthesis, a sheet of them, and a table of what was asked for")
