@@ -79,7 +79,10 @@ def parser() -> Parser:
     )
     predict.add_argument("--out", type=Path, required=True, help="folder for the outputs")
     predict.add_argument("--channel-files", type=int, default=1, metavar="N", help="files of one image: x_0000, x_0001 ... (nnU-Net)")
-    predict.add_argument("--save", help="of mask,probability,spread,members (default: the first three)")
+    predict.add_argument(
+        "--save",
+        help="of mask,probability,spread,members (default: the first three), and of a DICOM series dicom-seg,dicom-fractional,dicom-labelmap",
+    )
     engines(predict)
     predict.add_argument("--overwrite", action="store_true", help="make outputs again that are there already")
 

@@ -85,6 +85,8 @@ def predict(options: Namespace) -> None:
     if not options.overwrite:
         same_settings(described, settings)
     codec, members = opened.method.codec, opened.sampling.members * len(opened.runs)
+    for case in cases:
+        task.admit(case, kinds)
     files = {case.id: task.files(case.id, kinds, opened.recipe.data, codec, members) for case in cases}
     done = {case.id for case in cases if written(options.out, files[case.id])}
     if done and not options.overwrite:
@@ -130,8 +132,10 @@ def chosen(save: str | None, task: Task) -> list[str]:
 
 
 def written(out: Path, stems: Sequence[str]) -> bool:
-    """Whether all of these files are there, as image, volume or JSON."""
-    return bool(stems) and all(any((out / f"{stem}{suffix}").is_file() for suffix in (".png", ".nii.gz", ".json")) for stem in stems)
+    """Whether all of these files are there, as image, volume, DICOM or JSON."""
+    return bool(stems) and all(
+        any((out / f"{stem}{suffix}").is_file() for suffix in (".png", ".nii.gz", ".json", ".dcm")) for stem in stems
+    )
 
 
 def same_settings(path: Path, settings: dict[str, Any]) -> None:

@@ -160,6 +160,10 @@ class Task(ABC):
         """What the whole set says beyond the means of its rows: further entries of metrics.json."""
         return {}
 
+    def admit(self, case: Case, kinds: Collection[str]) -> None:
+        """Raises InputError for a case of which there can be no files of these kinds: asked for all cases before the first is answered."""
+        return
+
     def files(self, case: str, kinds: Collection[str], data: Data, codec: Codec, members: int) -> list[str]:
         """What `write` calls its files, without their suffix."""
         return []

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ...data.dataset import Data
-from ...data.record import Record
+from ...data.record import Case, Record
 from ...diffusion.codec import Codec
 from ...diffusion.methods import Method
 from ...errors import InputError
@@ -135,6 +135,9 @@ class Segmentation(Task):
 
     def conclude(self, rows: Sequence[Row], tables: dict[str, list[Row]]) -> dict[str, Any]:
         return whole.conclude(rows, tables)
+
+    def admit(self, case: Case, kinds: Collection[str]) -> None:
+        outputs.admit(case, kinds)
 
     def files(self, case: str, kinds: Collection[str], data: Data, codec: Codec, members: int) -> list[str]:
         return outputs.names(case, kinds, members, codec.maps, data.values)
