@@ -18,7 +18,7 @@ Target = Shaped[Tensor, "b c *s"]  # in data space: label indices (b 1 *s), or a
 Timesteps = Int[Tensor, " b"]
 Sample = dict[str, Tensor]  # "image" (b c *s), "mask" (b 1 *s), "labels" (b k) of 0 and 1: a batch as data yields it
 Shape = tuple[int, ...]
-Cond = dict[str, Tensor]  # "image" (b c *s), "coordinates" (b 3 *s) in the body, "labels" (b k) of 0 and 1
+Cond = dict[str, Tensor]  # "image" (b c *s), "coordinates" (b 3 *s) in the body, "labels" (b k) of 0 and 1, "body" (b 1 *s)
 State = Any  # opaque to everyone but the network that made it; None means "start afresh"
 
 
@@ -63,6 +63,7 @@ class Noised:
     x_t: Tensor
     t: Tensor
     posterior: Posterior | None = None  # of the step t -> t-1, where there is one
+    body: Tensor | None = None  # (b, 1, *s) of 0 and 1: where terms that ask for it look; None: everywhere
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from contracts import NetworkContract, alive
 from somite.diffusion.codec import Codec
@@ -66,6 +67,20 @@ def test_the_numbers_of_weights_follow_from_the_parts():
     assert count(network) == 47_625_744 + film + attention + time + out + 64
     assert round((47_625_744 + film + time) / 1e6, 2) == 48.02  # as measured of this design by others
     assert round(count(network) / 1e6, 2) == 49.77
+
+
+def cost(asked):
+    """GFLOP, two for a multiplication and an addition; of a forward on a device without numbers."""
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        asked(torch.empty(1, 1, 128, 128, 32), torch.empty(1, dtype=torch.long), {"coordinates": torch.empty(1, 3, 128, 128, 32)})
+    return counter.get_total_flops() / 1e9
+
+
+def test_the_encoder_alone_costs_half():
+    with torch.device("meta"):
+        network = CTPretrain()
+    assert cost(network) == pytest.approx(121.0, abs=0.1)  # as others measured this design
+    assert cost(network.pyramid) == pytest.approx(61.4, abs=0.1)
 
 
 def kinds(**options):

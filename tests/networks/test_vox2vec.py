@@ -10,8 +10,9 @@ from torch.nn import functional as F
 
 from contracts import NetworkContract
 from hashed import filled, ramp, state
+from somite.diffusion.views import info_nce
 from somite.errors import InputError
-from somite.networks.vox2vec import Projector, Stage, Vox2Vec, info_nce
+from somite.networks.vox2vec import Projector, Stage, Vox2Vec
 from somite.nn.frozen import Frozen, Start
 from somite.nn.pyramid import FPN, at_voxels, doubled
 from somite.nn.pyramid_heads import LinearHead, NonLinearHead

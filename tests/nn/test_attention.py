@@ -28,15 +28,10 @@ def test_written_out(space):
     torch.testing.assert_close(block(x), y * place)
 
 
-def asked(attention, x):
-    """q, k, v (b, n, c) of a block."""
-    return attention.qkv(attention.norm(x)).flatten(2).transpose(1, 2).chunk(3, 2)
-
-
 @torch.no_grad()
-def test_softmax_attention_is_torchs_with_one_head():
+def test_softmax_attention_is_torchs():
     block, x = SoftmaxAttention(8, 3), torch.randn(2, 8, 3, 4, 2)
-    theirs = torch.nn.MultiheadAttention(8, 1, batch_first=True)
+    theirs = torch.nn.MultiheadAttention(8, 4, batch_first=True)
     theirs.in_proj_weight.copy_(block.qkv.weight.flatten(1))
     theirs.in_proj_bias.zero_()
     theirs.out_proj.weight.copy_(block.out.weight.flatten(1))
@@ -48,7 +43,12 @@ def test_softmax_attention_is_torchs_with_one_head():
 @torch.no_grad()
 def test_linear_attention_is_attention_by_a_matrix_of_tokens_that_is_never_made():
     block, x = LinearAttention(8, 2), torch.randn(2, 8, 5, 4)
-    q, k, v = asked(block, x)
-    weights = (q.exp() / q.exp().sum(2, keepdim=True) / 8**0.5) @ (k.exp() / k.exp().sum(1, keepdim=True)).transpose(1, 2)
-    torch.testing.assert_close(block.mixed(q, k, v), weights @ v, rtol=1e-5, atol=1e-6)
-    assert weights.shape == (2, 20, 20)
+    q, k, v = block.qkv(block.norm(x)).flatten(2).chunk(3, 1)  # (b, c, n), two channels a head
+    mixed = []
+    for head in range(4):
+        qh, kh, vh = (part[:, 2 * head : 2 * head + 2] for part in (q, k, v))
+        weights = (qh.exp() / qh.exp().sum(1, keepdim=True) / 2**0.5).transpose(1, 2) @ (kh.exp() / kh.exp().sum(2, keepdim=True))
+        assert weights.shape == (2, 20, 20)
+        mixed.append(vh @ weights.transpose(1, 2))
+    wanted = x + block.out(torch.cat(mixed, 1).reshape(x.shape))
+    torch.testing.assert_close(block(x), wanted, rtol=1e-5, atol=1e-5)

@@ -132,6 +132,7 @@ class Diffusion(Method):
         t = self.timesteps.draw(len(target), len(self.schedule), target.device)
         eps = rng.normal(self.codec.shape(tuple(target.shape)), target.device)
         ex = self.corrupt(target, t, eps)
+        ex.body = cond.get("body")
         known = self.network.encode(cond)
         state = self.heredity.trained(ex, self.schedule, lambda x, t, state: self.denoise(x, t, known, state))
         return self.total(self.denoise(ex.x_t, t, known, state), ex)
@@ -190,7 +191,8 @@ class FeedForward(Method):
 
     def loss(self, target: Target, cond: Cond) -> dict[str, Tensor]:
         pred, x, t = self.predict(self.network.encode(cond), tuple(target.shape), target.device)
-        return self.total(pred, Noised(self.codec.probabilities(target), self.codec.encode(target), x, x, t))
+        ex = Noised(self.codec.probabilities(target), self.codec.encode(target), x, x, t, body=cond.get("body"))
+        return self.total(pred, ex)
 
     @torch.no_grad()
     def sample(self, cond: Cond, shape: Shape, of: Sequence[int] | None = None) -> Tensor:

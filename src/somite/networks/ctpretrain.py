@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from .. import rng
 from ..errors import InputError
-from ..nn.attention import cheaper_attention
+from ..nn.attention import attention_for
 from ..nn.conditioning import sinusoid
 from ..nn.pyramid import FPN, Backbone, Pyramid, Side, doubled
 from ..types import Cond, Maps, Output, State, Timesteps, right
@@ -45,12 +45,12 @@ class FiLMResidual(nn.Module):
 
 
 class FiLMStage(nn.Module):
-    """Two residual blocks, and attention among the cells, of the kind that is cheaper for so many tokens."""
+    """Two residual blocks, and attention among the cells, linear where there are more of them than channels."""
 
     def __init__(self, channels: int, tokens: int) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(FiLMResidual(channels) for _ in range(2))
-        self.attention = cheaper_attention(channels, tokens, 3, GROUPS)
+        self.attention = attention_for(channels, tokens, 3, GROUPS)
 
     def forward(self, x: Tensor, told: Tensor) -> Tensor:
         for block in self.blocks:

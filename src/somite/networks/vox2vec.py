@@ -1,7 +1,7 @@
 """vox2vec (Goncharov et al. 2023, arXiv 2307.14725): a vector for each voxel of a CT, learned by telling voxels apart.
 
 A backbone (`nn.pyramid.FPN`, batch norms) gives a pyramid; a voxel's vector is what its cells hold at all levels, 1008 numbers. Two crops
-of a scan, each augmented, show the same voxels, and the vectors of a voxel must be each other's nearest (`info_nce`) behind a `Projector`.
+of a scan, each augmented, show the same voxels, and the vectors of a voxel must be each other's nearest (diffusion/views.py) behind a `Projector`.
 Segmentation, from scratch or fine-tuned, is the backbone and a linear head.
 
     backbone, base 16, 6 levels 47,624,448 weights; linear head of 13 classes 13,117, non-linear 968,029
@@ -12,8 +12,6 @@ Images are as published where brightness -1350 .. 1000 HU lies at 0 .. 1 and vox
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -79,7 +77,7 @@ class Vox2Vec(Backbone):
 
 
 class Projector(nn.Module):
-    """Voxel vectors (n, width) -> (n, outputs) on the unit sphere, where `info_nce` compares them; thrown away after training."""
+    """Voxel vectors (n, width) -> (n, outputs) on the unit sphere, where views are compared; of no use after training."""
 
     def __init__(self, width: int = 1008, outputs: int = 128) -> None:
         super().__init__()
@@ -88,15 +86,6 @@ class Projector(nn.Module):
 
     def forward(self, vectors: Tensor) -> Tensor:
         return F.normalize(self.layers(vectors), dim=1)
-
-
-def info_nce(first: Float[Tensor, "n c"], second: Float[Tensor, "n c"], temperature: float = 0.1) -> Float[Tensor, ""]:
-    """-log of the share that a voxel's other view has among all other vectors of both views, exp(similarity / temperature) each, mean
-    over 2n; row i of both is the same voxel, and rows are unit vectors.
-    """
-    both = torch.cat([first, second]).float()
-    similarity = (both @ both.T / temperature).masked_fill(torch.eye(len(both), dtype=torch.bool, device=both.device), -torch.inf)
-    return F.cross_entropy(similarity, torch.arange(len(both), device=both.device).roll(len(first)))
 
 
 def fill(fpn: FPN, weights: Mapping[str, Tensor], source: str) -> None:

@@ -30,39 +30,40 @@ class CBAM(nn.Module):
 
 
 class TokenAttention(nn.Module, ABC):
-    """x (b, c, *s) + out(mixed(q, k, v)), one head, every cell a token: q, k, v are 1x1 convolutions of the normalised x."""
+    """x (b, c, *s) + out(mixed(q, k, v)), every cell a token: q, k, v are 1x1 convolutions of the normalised x, cut into heads."""
 
-    def __init__(self, channels: int, dims: Literal[2, 3], groups: int = 8) -> None:
+    def __init__(self, channels: int, dims: Literal[2, 3], groups: int = 8, heads: int = 4) -> None:
         super().__init__()
         conv = {2: nn.Conv2d, 3: nn.Conv3d}[dims]
+        self.heads = heads
         self.norm = nn.GroupNorm(groups, channels)
         self.qkv = conv(channels, 3 * channels, 1, bias=False)
         self.out = conv(channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self.qkv(self.norm(x)).flatten(2).transpose(1, 2).chunk(3, 2)  # (b, n, c)
-        return x + self.out(self.mixed(q, k, v).transpose(1, 2).reshape(x.shape))
+        q, k, v = self.qkv(self.norm(x)).flatten(2).unflatten(1, (3, self.heads, -1)).transpose(3, 4).unbind(1)
+        return x + self.out(self.mixed(q, k, v).transpose(2, 3).reshape(x.shape))
 
     @abstractmethod
     def mixed(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """(b, n, c) each -> (b, n, c)."""
+        """(b, heads, n, d) each -> (b, heads, n, d)."""
 
 
 class SoftmaxAttention(TokenAttention):
-    """softmax(q k^T / sqrt(c)) v, of a cost that grows with n^2 c (Vaswani et al. 2017)."""
+    """softmax(q k^T / sqrt(d)) v, of a cost that grows with n^2 (Vaswani et al. 2017)."""
 
     def mixed(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])[:, 0]
+        return F.scaled_dot_product_attention(q, k, v)
 
 
 class LinearAttention(TokenAttention):
-    """softmax_c(q) / sqrt(c) (softmax_n(k)^T v), of a cost that grows with n c^2 (Shen et al. 2021, arXiv 1812.01243)."""
+    """softmax_d(q) / sqrt(d) (softmax_n(k)^T v), of a cost that grows with n (Shen et al. 2021, arXiv 1812.01243)."""
 
     def mixed(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        q, k = q.softmax(2) * q.shape[2] ** -0.5, k.softmax(1)
-        return q @ (k.transpose(1, 2) @ v)
+        q, k = q.softmax(3) * q.shape[3] ** -0.5, k.softmax(2)
+        return q @ (k.transpose(2, 3) @ v)
 
 
-def cheaper_attention(channels: int, tokens: int, dims: Literal[2, 3], groups: int = 8) -> TokenAttention:
-    """Linear where there are more tokens than channels, else softmax: whichever takes fewer multiplications."""
+def attention_for(channels: int, tokens: int, dims: Literal[2, 3], groups: int = 8) -> TokenAttention:
+    """Linear where there are more tokens than channels, else softmax."""
     return (LinearAttention if tokens > channels else SoftmaxAttention)(channels, dims, groups)
