@@ -4,6 +4,7 @@ import math
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ class Way:
     """A cell of its own, by the first two of its keys (None: the job's), and how the run is sampled for it: `options` as `Run.at` takes them."""
 
     cell: tuple[str, str] | None = None
-    options: tuple[tuple[str, int | float | str], ...] = ()
+    options: tuple[tuple[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)

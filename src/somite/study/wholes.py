@@ -14,7 +14,7 @@ import numpy as np
 from ..metrics.intervals import Interval, reweighted_interval
 from .verdict import Claim, text
 
-Rows = Sequence[Mapping[str, Any]]
+Rows = Sequence[dict[str, Any]]
 Measure = Callable[[np.ndarray], np.ndarray]  # weights (draws, cases) -> (draws,)
 RULE = """A claim holds where the whole 95 % interval of the difference lies on its side of zero: a bootstrap over groups (patients) of the test set,
 the seeds that both have averaged within each draw. The intervals say how far the test cases bear it, not how another training would turn out: for that see the
