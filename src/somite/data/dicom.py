@@ -192,7 +192,7 @@ def _step(slices: Sequence[_Slice], folder: Path) -> Float64[np.ndarray, "3"]:
             raise InputError(f"{one.path} is a single slice that does not say how thick it is (SliceThickness): export the series again")
         return one.normal * one.thickness
     gaps = np.diff([each.height for each in slices])
-    usual = float(np.median(gaps))
+    usual = float(np.sort(gaps)[(len(gaps) - 1) // 2])  # the median, or the lower of two
     for (before, after), gap in zip(pairwise(slices), gaps, strict=True):
         if gap < max(_OFF * usual, 1e-4):
             raise InputError(

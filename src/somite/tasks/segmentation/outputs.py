@@ -29,6 +29,7 @@ def names(case: str, kinds: Collection[str], members: int, channels: int, values
 def write(result: Result, out: Path, kinds: Collection[str] = ("mask", "probability", "spread")) -> list[Path]:
     """CASE_mask, CASE_probability, CASE_spread, CASE_member-00 ..., CASE_dicom-seg ..., in this order."""
     record = result.record
+    admit(record.case, kinds)
     paths = [out / name for name in names(record.case.id, kinds, result.count, len(result.probability), record.values)]
     maps = {"probability": result.probability, "spread": result.spread}
     maps |= {"members": result.drawn.reshape(-1, *result.mask.shape)} if "members" in kinds else {}
@@ -46,17 +47,17 @@ def admit(case: Case, kinds: Collection[str]) -> None:
     if kind is None:
         return
     require()
-    if not is_series(case.images[0]):
+    if not (case.images and is_series(case.images[0])):
+        scan = case.images[0] if case.images else case.id
         raise InputError(
-            f"--save {kind}: {case.images[0]} is no folder of a DICOM series, which a DICOM-SEG refers to; leave {kind} out (mask gives "
-            "NIfTI or PNG)"
+            f"--save {kind}: {scan} is no folder of a DICOM series, which a DICOM-SEG refers to; leave {kind} out (mask gives NIfTI or PNG)"
         )
 
 
 def _write_object(stem: Path, result: Result, kind: Kind) -> Path:
     """The foreground classes as segments, named by their values in mask files; or their probabilities."""
     record, path = result.record, stem.with_name(f"{stem.name}.dcm")
-    assert record.geometry is not None  # of a series: `admit` has seen the case
+    assert record.geometry is not None  # of a series: `write` has asked `admit`
     labels = ["foreground"] if record.values is None else [f"label {value}" for value in record.values[1:]]
     maps = result.probability if len(result.probability) == 1 else result.probability[1:]
     write_segmentation(path, maps if kind == "FRACTIONAL" else result.mask, labels, record.geometry, kind)
