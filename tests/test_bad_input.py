@@ -165,11 +165,11 @@ def test_a_bad_one_stops_none_of_the_others(root, run, tmp_path, refused):
     line = ["predict", run, root / "images", "--out", tmp_path / "out", "--members", "1"]
     refused(line, "1 of 6 inputs could not be answered", "case001.png", "truncated")
     made = files(tmp_path / "out")
-    assert len(made) == 3 * 5 + 1
+    assert len(made) == 3 * 5 + 2
     assert not [name for name in made if name.startswith("case001")]
     (root / "images" / "case001.png").write_bytes(whole)
     assert main([str(part) for part in line]) == 0
-    assert len(files(tmp_path / "out")) == 3 * 6 + 1
+    assert len(files(tmp_path / "out")) == 3 * 6 + 2
 
 
 def test_images_of_the_same_name_in_two_folders(root, run, tmp_path, refused):
@@ -389,7 +389,7 @@ def test_predict_on_a_full_disk(run, data, small_disk, refused):
     assert not [name for name in left if Path(name).name.startswith(".")]
     subprocess.run(["mount", "-o", "remount,size=1m", disk], check=True)
     assert main([str(part) for part in line]) == 0
-    assert len(files(disk)) == 3 * 6 + 1
+    assert len(files(disk)) == 3 * 6 + 2
 
 
 @pytest.mark.parametrize("size", [pytest.param("24k", marks=pytest.mark.slow), "120k"])

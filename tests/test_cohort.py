@@ -88,7 +88,7 @@ def test_a_worker_is_told_all_that_an_answer_depends_on(root, run, tmp_path, mon
     opened = cohort.replace(opened, folds=(somite.load(run, trust=True).at(2, 6, steps=1),))
     engine = Here()
     for out, workers in ((tmp_path / "here", None), (tmp_path / "there", engine)):
-        found = answered(opened, cases, out, ["mask", "members"], workers)
+        found = answered(opened, cases, out, ["mask", "members"], {}, workers)
         assert [one.case for one in found] == [case.id for case in cases]
     assert files(tmp_path / "here") == files(tmp_path / "there")
     assert len(files(tmp_path / "there")) == 6 * (1 + 4)
@@ -111,9 +111,9 @@ def test_a_killed_worker_costs_time_and_no_case(engine, root, run, tmp_path, mon
 
     threading.Thread(target=kill, daemon=True).start()
     opened, cases = somite.load(run, trust=True).at(1), find_inputs([root / "images"])
-    found = answered(opened, cases, tmp_path / "there", ["mask"], ENGINES[engine]())
+    found = answered(opened, cases, tmp_path / "there", ["mask"], {}, ENGINES[engine]())
     assert {one.state for one in found} == {"done"}
     assert note.exists()
-    answered(opened, cases, tmp_path / "here", ["mask"])
+    answered(opened, cases, tmp_path / "here", ["mask"], {})
     assert files(tmp_path / "here") == files(tmp_path / "there")
     assert [*table(tmp_path / "there")] == [case.id for case in cases]

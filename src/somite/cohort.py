@@ -10,17 +10,18 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import astuple, dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from .data.record import Case
 from .engines import Engine
 from .errors import InputError
-from .files import replacing
+from .files import replacing, write_json
 from .pipeline import Run, load
 from .sampling import Sampling
 
-TABLE = "cases.csv"
+TABLE, DESCRIBED = "cases.csv", "prediction.json"
 DONE, FAILED = "done", "failed"
 
 
@@ -34,12 +35,13 @@ class Opening:
 
 @dataclass(frozen=True)
 class Asked:
-    """One case that a worker answers; `kinds` of files go to `out`."""
+    """One case that a worker answers; `kinds` of files go to `out`, which `settings` describe."""
 
     opening: Opening
     case: Case
     kinds: tuple[str, ...]
     out: Path
+    settings: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -57,11 +59,13 @@ def answered(
     cases: Sequence[Case],
     out: Path,
     kinds: Collection[str],
+    settings: dict[str, Any],
     engine: Engine | None = None,
     there: Collection[str] = (),
     progress: Callable[[Sequence[Case]], Iterable[Case]] = iter,
 ) -> list[Outcome]:
-    """Answer the cases and write them, and cases.csv, into `out`; `there` are those that are not to be made again, by id.
+    """Answer the cases and write them, prediction.json with the settings, and cases.csv into `out`; `there` are those that are not to be
+    made again, by id. Where a single case fails, nothing is written.
 
     engine: whose workers answer; None answers here. What is wrong with one case stops no other: its outcome says it. The table is
     written whatever ends this, and keeps the cases of calls before.
@@ -70,25 +74,35 @@ def answered(
     known = read_table(out / TABLE)
     found = {case.id: known.get(case.id, Outcome(case.id, DONE)) for case in cases if case.id in there}
     try:
-        for outcome in here(run, progress(todo), out, kinds) if engine is None else spread(run, todo, out, kinds, engine, progress):
+        made = (
+            here(run, progress(todo), out, kinds, settings) if engine is None else spread(run, todo, out, kinds, settings, engine, progress)
+        )
+        for outcome in made:
             found[outcome.case] = outcome
     finally:
-        write_table(out / TABLE, known | found)
+        if todo and (len(cases) > 1 or any(one.state == DONE for one in found.values())):
+            write_table(out / TABLE, known | found)
     return [found[case.id] for case in cases]
 
 
-def here(run: Run, cases: Iterable[Case], out: Path, kinds: Collection[str]) -> Iterator[Outcome]:
+def here(run: Run, cases: Iterable[Case], out: Path, kinds: Collection[str], settings: dict[str, Any]) -> Iterator[Outcome]:
     for case in cases:
-        yield answer(run, case, out, kinds)
+        yield answer(run, case, out, kinds, settings)
 
 
 def spread(
-    run: Run, cases: Sequence[Case], out: Path, kinds: Collection[str], engine: Engine, progress: Callable[[Sequence[Case]], Iterable[Case]]
+    run: Run,
+    cases: Sequence[Case],
+    out: Path,
+    kinds: Collection[str],
+    settings: dict[str, Any],
+    engine: Engine,
+    progress: Callable[[Sequence[Case]], Iterable[Case]],
 ) -> Iterator[Outcome]:
     """By workers, which end in any order."""
     device = str(next(run.method.parameters()).device)
     opening = Opening(tuple((one.path.resolve(), one.sampling) for one in run.runs), device)
-    asked = [Asked(opening, absolute(case), tuple(kinds), out.resolve()) for case in cases]
+    asked = [Asked(opening, absolute(case), tuple(kinds), out.resolve(), settings) for case in cases]
     if asked:
         for outcome, _ in zip(engine.run(work, asked), progress(cases), strict=True):
             yield outcome
@@ -97,7 +111,7 @@ def spread(
 def work(asked: Asked) -> Outcome:
     """`answer` in a worker, which keeps the run open for its next case."""
     torch.set_num_threads(1)  # workers are as many as there are cores for them
-    return answer(opened(asked.opening), asked.case, asked.out, asked.kinds)
+    return answer(opened(asked.opening), asked.case, asked.out, asked.kinds, asked.settings)
 
 
 @lru_cache(maxsize=1)
@@ -110,10 +124,12 @@ def opened(opening: Opening) -> Run:
     return replace(first, folds=tuple(folds))
 
 
-def answer(run: Run, case: Case, out: Path, kinds: Collection[str]) -> Outcome:
+def answer(run: Run, case: Case, out: Path, kinds: Collection[str], settings: dict[str, Any]) -> Outcome:
     began = time.monotonic()
     try:
-        run.recipe.task.write(run.answer(case, keep="members" in kinds), out, kinds)
+        made = run.answer(case, keep="members" in kinds)
+        write_json(out / DESCRIBED, settings)  # before any file that it describes
+        run.recipe.task.write(made, out, kinds)
     except InputError as error:
         return Outcome(case.id, FAILED, f"{time.monotonic() - began:.3g}", str(error))
     return Outcome(case.id, DONE, f"{time.monotonic() - began:.3g}")

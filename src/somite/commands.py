@@ -17,13 +17,13 @@ from .analysis.stability import table as stability_table
 from .analysis.timesteps import analyse_timesteps
 from .baselines.fit import plan_recipe
 from .baselines.folds import fold_ensemble
-from .cohort import FAILED, TABLE, answered
+from .cohort import DESCRIBED, FAILED, TABLE, answered
 from .data.sources import NUCLEI, find_inputs
 from .engines import Engine, Pool, Ray, Submitit
 from .environment import has_bfloat16
 from .errors import InputError
 from .export import export_run
-from .files import read_json, sha256, write_json
+from .files import read_json, sha256
 from .generation import asked, generate
 from .pipeline import Run
 from .progress import tracked
@@ -81,7 +81,7 @@ def predict(options: Namespace) -> None:
         **opened.told,
         "save": sorted(kinds),
     }
-    described = options.out / "prediction.json"
+    described = options.out / DESCRIBED
     if not options.overwrite:
         same_settings(described, settings)
     codec, members = opened.method.codec, opened.sampling.members * len(opened.runs)
@@ -91,14 +91,13 @@ def predict(options: Namespace) -> None:
     done = {case.id for case in cases if written(options.out, files[case.id])}
     if done and not options.overwrite:
         print(f"{len(done)} of {len(cases)} are done already")
-    write_json(described, settings)
-    engine = spreading(options, opened)
-    outcomes = answered(opened, cases, options.out, kinds, engine, set() if options.overwrite else done, tracked)
-    task.gather(options.out)
+    engine, there = spreading(options, opened), set() if options.overwrite else done
+    outcomes = answered(opened, cases, options.out, kinds, settings, engine, there, tracked)
     bad = [one for one in outcomes if one.state == FAILED]
-    print(f"{len(cases) - len(bad)} cases in {options.out}; what became of each: {options.out / TABLE}")
     if len(bad) == len(cases) == 1:
         raise InputError(bad[0].reason)
+    task.gather(options.out)
+    print(f"{len(cases) - len(bad)} cases in {options.out}; what became of each: {options.out / TABLE}")
     if bad:
         told = list(dict.fromkeys(one.reason for one in bad))
         more = f"; and {len(told) - MANY} more" if len(told) > MANY else ""

@@ -41,9 +41,9 @@ def test_hours_cost_steps_first_and_then_the_size_of_patches(root, tmp_path, mon
     assert fewer.steps in (4999, 5000)
     assert same["data"] == tree["data"]
     assert same["training"]["validate"] == fewer.steps // 20
-    tight, smaller = planned(root, tmp_path / "tight.yaml", hours=hours / 10)
+    tight, smaller = planned(root, tmp_path / "tight.yaml", hours=hours / 3)
     assert tight.steps >= 2000
-    assert tight.hours <= hours / 10
+    assert tight.hours <= hours / 3
     assert smaller["training"]["batch"] * prod(smaller["data"]["crop"]) < voxels
 
 

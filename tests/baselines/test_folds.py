@@ -89,7 +89,7 @@ def test_an_ensemble_is_the_mean_of_its_runs(root, runs):
 def test_an_ensemble_is_scored_on_the_test_split(runs):
     ensemble = fold_ensemble(runs, device="cpu")
     held = ensemble.recipe.data.cases("test")
-    scored = [score(ensemble, case, ()) for case in held]
+    scored = [score(ensemble, case, (), runs[0]) for case in held]
     assert [one.rows[0]["case"] for one in scored] == [case.id for case in held]
     prediction, truth = ensemble.predict(held[0]).mask, ensemble.recipe.data.read(held[0]).labels
     dice = 2 * (prediction * truth).sum() / max(prediction.sum() + truth.sum(), 1)
@@ -108,7 +108,7 @@ def test_folds_on_the_command_line(runs, root, tmp_path, capsys):
     assert told["folds"] == [one, two]
     rows = read_rows(tmp_path / "scores" / "rows.csv")
     ensemble = fold_ensemble(runs, device="cpu")
-    expected = [score(ensemble, case, ()).rows[0]["dice"] for case in ensemble.recipe.data.cases("test")]
+    expected = [score(ensemble, case, (), runs[0]).rows[0]["dice"] for case in ensemble.recipe.data.cases("test")]
     assert [float(row["dice"]) for row in rows] == pytest.approx(expected, abs=1e-5)
     assert main(["calibrate", one, "--with", two]) == 2
 

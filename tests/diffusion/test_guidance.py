@@ -8,6 +8,7 @@ import torch
 from contracts import NetworkContract
 from somite import rng
 from somite.diffusion.guidance import Guided
+from somite.diffusion.heredity import InSampling
 from somite.diffusion.methods import Diffusion
 from somite.diffusion.samplers import DDIM
 from somite.diffusion.schedule import linear
@@ -88,7 +89,7 @@ def globally(network):
 
 def test_each_answer_keeps_its_own_state_along_a_trajectory():
     told = Told()
-    method = Diffusion(Guided(told, 2.0), linear(), {}, DDIM(3, clip=None)).eval()
+    method = Diffusion(Guided(told, 2.0), linear(), {}, DDIM(3, clip=None), heredity=InSampling()).eval()
     list(method.trajectory({"labels": LABELS}, (2, 1, 4, 4)))
     given, null = told.asked[::2], told.asked[1::2]
     assert [state for _, state in given] == [None, (2.0, None), (2.0, (2.0, None))]

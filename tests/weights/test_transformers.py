@@ -90,7 +90,7 @@ def test_an_imported_run_is_sampled_by_label(geca, tmp_path):
     assert geca.method.steps == 250 and geca.method.network.network.updates == 12
     shorter = ["--device", "cpu", "--steps", "2", "--updates", "1", "--size", "9", "11"]
     assert main(["sample", str(geca.path), "-n", "1", "--labels", "3", *shorter, "--out", str(tmp_path / "drawn")]) == 0
-    with Image.open(tmp_path / "drawn" / "sample-00000.png") as image:
+    with Image.open(tmp_path / "drawn" / "images" / "sample-00000.png") as image:
         assert np.asarray(image).shape == (9, 11, 3)  # whole latents are drawn, and their images cut
     (row,) = csv.DictReader((tmp_path / "drawn" / "labels.csv").open())
     assert row == {"id": "sample-00000", **{str(index): str(int(index == 3)) for index in range(5)}}
