@@ -118,6 +118,8 @@ def consecutive(path: Path) -> dict[Any, Any]:
                 data[key] = bytearray(file.read(size))
             else:
                 file.seek(size, 1)
+        if file.tell() > path.stat().st_size:  # storages lie in the order of addresses, so what is cut off may be one that nobody reads
+            raise ValueError("it ends before its last number")
         return {name: made(value, data.__getitem__) for name, value in found.items()}
 
 
