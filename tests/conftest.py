@@ -17,3 +17,20 @@ sys.path.insert(0, str(Path(__file__).parent))  # for `contracts`, the inherited
 @pytest.fixture(autouse=True)
 def _same_start():
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def refused(capsys):
+    """Runs a command line that must end in one sentence with these words, and exit code 2."""
+    from somite.cli import main
+
+    def check(line, *words):
+        assert main([str(part) for part in line]) == 2
+        told = capsys.readouterr().err
+        assert told.startswith("error: ")
+        assert len(told.splitlines()) == 1, told
+        assert "Traceback" not in told
+        for word in words:
+            assert str(word) in told, told
+
+    return check

@@ -33,20 +33,6 @@ def root(data, tmp_path):
     return Path(shutil.copytree(data, tmp_path / "data"))
 
 
-@pytest.fixture
-def refused(capsys):
-    def check(line, *words):
-        assert main([str(part) for part in line]) == 2
-        told = capsys.readouterr().err
-        assert told.startswith("error: ")
-        assert len(told.splitlines()) == 1, told
-        assert "Traceback" not in told
-        for word in words:
-            assert str(word) in told, told
-
-    return check
-
-
 def files(folder):
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()) if folder.exists() else []
 

@@ -28,19 +28,6 @@ def run(root, tmp_path_factory):
     return tiny(root, tmp_path_factory.mktemp("run") / "run", "--training.steps=2", *ONE, zscore)
 
 
-@pytest.fixture
-def refused(capsys):
-    def check(line, *words):
-        assert main([str(part) for part in line]) == 2
-        told = capsys.readouterr().err
-        assert told.startswith("error: ")
-        assert len(told.splitlines()) == 1, told
-        for word in words:
-            assert str(word) in told, told
-
-    return check
-
-
 def with_nan(folder):
     values = HEAD.astype(np.float32)
     values[0, 0, :2] = np.nan

@@ -106,11 +106,15 @@ def predict(options: Namespace) -> None:
 
 def spreading(options: Namespace, run: Run) -> Engine | None:
     """Whose workers do it; None: this process."""
+    if options.engine == "pool" and options.workers == 1:
+        return None
+    return engine_of(options, options.out, gpus=int(next(run.method.parameters()).is_cuda))
+
+
+def engine_of(options: Namespace, out: Path, gpus: int = 0) -> Engine:
     if options.engine == "ray":
-        return Ray(options.workers, options.address, gpus=int(next(run.method.parameters()).is_cuda))
-    if options.engine == "slurm":
-        return Submitit(options.out / "slurm")
-    return None if options.workers == 1 else Pool(options.workers)
+        return Ray(options.workers, options.address, gpus)
+    return Submitit(out / "slurm") if options.engine == "slurm" else Pool(options.workers)
 
 
 def sample(options: Namespace) -> None:
@@ -229,10 +233,7 @@ def analyse(options: Namespace) -> None:
 
 def study(options: Namespace) -> None:
     out = options.out or Path("runs") / options.name
-    if options.engine == "pool":  # a job of a study always has a process of its own
-        engine: Engine = Pool(options.workers)
-    else:
-        engine = Ray(options.workers, options.address) if options.engine == "ray" else Submitit(out / "slurm")
+    engine = engine_of(options, out)  # a job of a study always has a process of its own
     asked = Asked(options.data, out, options.budget, options.seeds, tuple(options.only), options.threads, options.steps)
     print(run_study(study_of(options.name), asked, engine))
     print(f"table and verdict: {out / 'verdict.md'}")

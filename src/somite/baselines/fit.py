@@ -6,6 +6,7 @@ nnU-Net plans for a GPU of 8 GB and trains 250,000 steps whatever they cost; on 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ import yaml
 from ..errors import InputError
 from ..files import write_text
 from ..recipe import Recipe, build, parse
-from .plan import BUDGET, STEPS, Fingerprint, Plan, fingerprint, header, plan, recipe
+from .plan import BUDGET, STEPS, Fingerprint, NoRoomError, Plan, fingerprint, header, plan, recipe
 
 REFERENCE = 8.0  # GB, of the GPU that nnU-Net's budgets are for
 LEAST = 2000  # steps; a plan that takes fewer is made smaller instead
@@ -68,15 +69,13 @@ def plan_recipe(
         if hours is None or steps >= LEAST:
             write(found, made, fold, out, steps)
             return Fit(out, seconds, steps)
-        room = min(room, made.batch * volume(made)) // 2
+        room = min(room, made.batch * prod(made.patch)) // 2
 
 
 def planned(found: Fingerprint, dims: Literal[2, 3], room: int, memory: float | None, hours: float | None) -> Plan:
     try:
         made = plan(found, dims, room)
-    except InputError as error:
-        if "raise the budget" not in str(error):
-            raise
+    except NoRoomError as error:
         raise InputError(nothing(found, memory, hours)) from error
     if made.levels < LEVELS:
         raise InputError(nothing(found, memory, hours))
@@ -86,13 +85,6 @@ def planned(found: Fingerprint, dims: Literal[2, 3], room: int, memory: float | 
 def nothing(found: Fingerprint, memory: float | None, hours: float | None) -> str:
     limits = [f"--{name} {value:g}" for name, value in (("memory", memory), ("hours", hours)) if value is not None]
     return f"{' '.join(limits) or 'this budget'}: no plan for {found.root} fits; give more, or --dims 2"
-
-
-def volume(made: Plan) -> int:
-    voxels = 1
-    for edge in made.patch:
-        voxels *= edge
-    return voxels
 
 
 def write(found: Fingerprint, made: Plan, fold: int | None, out: Path, steps: int) -> None:

@@ -31,6 +31,10 @@ SMALLEST_EDGE = 4  # at the bottom of the network
 SAMPLED = 10_000_000  # foreground voxels that intensities are measured on, of all cases together
 
 
+class NoRoomError(InputError):
+    """No patch is small enough for the budget."""
+
+
 @dataclass(frozen=True)
 class Intensity:
     """One channel's values over the foreground voxels of all cases."""
@@ -214,7 +218,7 @@ def fitted(spacing: tuple[float, ...], shape: np.ndarray, room: float) -> Topolo
     while prod(made.patch) > room:
         able = [i for i, n in enumerate(made.patch) if n > 2 * SMALLEST_EDGE]
         if not able:
-            raise InputError(f"no patch of {len(spacing)} axes has room in {round(room)} voxels; raise the budget")
+            raise NoRoomError(f"no patch of {len(spacing)} axes has room in {round(room)} voxels; raise the budget")
         axis = max(able, key=lambda i: made.patch[i] / shape[i])  # the one that sees most of the image
         size = list(made.patch)
         size[axis] -= topology(spacing, tuple(n - made.divisor[i] * (i == axis) for i, n in enumerate(size))).divisor[axis]

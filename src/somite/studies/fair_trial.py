@@ -22,7 +22,6 @@ import yaml
 
 from ..analysis.curves import by_case as curve_by_case
 from ..baselines.plan import supervision, topology
-from ..errors import InputError
 from ..metrics.intervals import Interval, pooled_interval
 from ..study.jobs import ROWS, Job
 from ..study.masks import LOSSES, RAW, TEMPERATURE, Answer, Masks
@@ -111,14 +110,13 @@ class FairTrial(Study):
     title = "Fair trial"
 
     def jobs(self, asked: Asked) -> list[Job]:
-        if asked.budget not in BUDGETS:
-            raise InputError(f"--budget {asked.budget}: choose from {', '.join(BUDGETS)}")
-        budget = replace(BUDGETS[asked.budget], steps=asked.steps or BUDGETS[asked.budget].steps)
+        budget = asked.chosen(BUDGETS)
+        budget = replace(budget, steps=asked.steps or budget.steps)
         grid = [(network, method) for network in NETWORKS for method in METHODS] + [(name, "feed-forward") for name in BASELINES]
         asked.known(grid)
         made = []
         for network, method in filter(asked.wants, grid):
-            for seed in dict.fromkeys(asked.seeds if asked.seeds is not None else range(budget.seeds)):
+            for seed in asked.seeded(budget.seeds):
                 keys = (("network", network), ("method", method), ("seed", seed))
                 text = yaml.safe_dump(cell(network, method, asked.data, budget, seed, asked.budget == "paper"), sort_keys=False)
                 folder, curve = asked.out / f"{network}-{method}-{seed}".lower(), budget.timesteps if method == "diffusion" else 0

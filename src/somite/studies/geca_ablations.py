@@ -24,12 +24,12 @@ from typing import Any, ClassVar
 import yaml
 from matplotlib.figure import Figure
 
-from ..errors import InputError
 from ..study import latents
+from ..study.figures import spans
 from ..study.jobs import Job
 from ..study.scores import FEATURES, Scores, Way, kid_of
 from ..study.study import Asked, Study, Tables
-from ..study.trees import Tree, bundled, changed, part
+from ..study.trees import Tree, bundled, changed, dataset, part
 from ..study.verdict import Claim
 from ..study.wholes import RULE, Cell, cells, compared, differences, table
 from ..style import COLOURS, styled
@@ -140,7 +140,7 @@ class Ablations(Study):
         asked.known([*CELLS])
         made = []
         for cell in filter(asked.wants, CELLS):
-            for seed in dict.fromkeys(asked.seeds if asked.seeds is not None else range(budget.seeds)):
+            for seed in asked.seeded(budget.seeds):
                 text = yaml.safe_dump(recipe(cell, asked, budget, seed), sort_keys=False)
                 folder = asked.out / f"{cell[0]}-{cell[1]}-{seed}".lower().replace(" ", "-")
                 keys = (("option", cell[0]), ("choice", cell[1]), ("seed", seed))
@@ -158,7 +158,7 @@ class Ablations(Study):
     def prepare(self, asked: Asked) -> None:
         """The autoencoder in whose latents all is done."""
         budget = budget_of(asked)
-        data = dataset(bundled("geca/small")["data"], asked, budget)
+        data = dataset(bundled("geca/small")["data"], asked.data, budget.size)
         part(autoencoder(asked), latents.autoencoder(data, budget.autoencoder, budget.ae_steps, 2 * budget.batch, budget.crop))
 
     def claims(self, tables: Tables) -> dict[str, list[Claim]]:
@@ -198,18 +198,7 @@ class Ablations(Study):
         plain = {cell: one for cell, one in found.items() if cell[0] not in swept or cell[1] == "as trained"}
         made = Figure(figsize=(9, 1.6 + 0.3 * len(plain)), layout="constrained")
         left, right = made.subplots(1, 2)
-        spread = [one.interval("kid") for one in plain.values()]
-        left.errorbar(
-            [one.mean for one in spread],
-            range(len(plain)),
-            xerr=[[abs(one.mean - one.low) for one in spread], [abs(one.high - one.mean) for one in spread]],
-            linestyle="",
-            marker="o",
-            color=COLOURS[0],
-        )
-        left.set_yticks(range(len(plain)), [": ".join(cell) for cell in plain])
-        left.invert_yaxis()
-        left.set_xlabel("KID")
+        spans(left, [": ".join(cell) for cell in plain], [one.interval("kid") for one in plain.values()], "KID")
         for index, name in enumerate(swept):
             points = sorted((int(cell[1]), one) for cell, one in found.items() if cell[0] == name and cell[1].isdigit())
             right.plot(
@@ -232,9 +221,7 @@ def measured(tables: Tables) -> dict[tuple, Cell]:
 
 
 def budget_of(asked: Asked) -> Budget:
-    if asked.budget not in BUDGETS:
-        raise InputError(f"--budget {asked.budget}: choose from {', '.join(BUDGETS)}")
-    budget = BUDGETS[asked.budget]
+    budget = asked.chosen(BUDGETS)
     return replace(budget, steps=asked.steps or budget.steps)
 
 
@@ -258,14 +245,10 @@ def autoencoder(asked: Asked) -> Path:
     return asked.out / "autoencoder"
 
 
-def dataset(data: Tree, asked: Asked, budget: Budget) -> Tree:
-    return {**data, "root": asked.data, "preprocess": {**data["preprocess"], "size": [budget.size, budget.size]}}
-
-
 def recipe(cell: tuple[str, str], asked: Asked, budget: Budget, seed: int) -> Tree:
     """One recipe of the grid."""
     tree = bundled("dit/small" if cell == ("network", "DiT") else "geca/small")
-    tree["data"] = dataset(tree["data"], asked, budget)
+    tree["data"] = dataset(tree["data"], asked.data, budget.size)
     tree["training"] |= {"steps": budget.steps, "batch": budget.batch, "seed": seed, "validate": max(1, budget.steps // 3)}
     arguments: dict[str, Any] = tree["method"]["init_args"]
     sizes = budget.dit if cell == ("network", "DiT") else budget.network

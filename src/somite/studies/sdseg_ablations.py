@@ -26,11 +26,11 @@ from typing import Any
 import yaml
 from matplotlib.figure import Figure
 
-from ..errors import InputError
+from ..study.figures import spans
 from ..study.jobs import ROWS, Job
 from ..study.masks import RAW, Answer, Masks
 from ..study.study import Asked, Study, Tables
-from ..study.trees import Tree, bundled, changed, part
+from ..study.trees import Tree, bundled, changed, dataset, part
 from ..study.verdict import Claim, adjusted, compared, mean, picked
 from ..style import COLOURS, styled
 
@@ -145,7 +145,7 @@ class Ablations(Study):
         asked.known(grid)
         made = []
         for cell in filter(asked.wants, grid):
-            for seed in dict.fromkeys(asked.seeds if asked.seeds is not None else range(budget.seeds)):
+            for seed in asked.seeded(budget.seeds):
                 text = yaml.safe_dump(recipe(cell, asked, budget, seed), sort_keys=False)
                 answers = (Answer("sample", (1, budget.members)),) if cell not in (TWIN, BASELINE) else (Answer("sample", (1,)),)
                 if cell == BASE:
@@ -191,11 +191,7 @@ class Ablations(Study):
         made = Figure(figsize=(9, 1.6 + 0.3 * len(cells)), layout="constrained")
         left, right = made.subplots(1, 2)
         found = [mean(picked(rows, 1, RAW, option=option, choice=choice), "dice") for option, choice in cells]
-        spans = [[one.mean - one.low for one in found], [one.high - one.mean for one in found]]
-        left.errorbar([one.mean for one in found], range(len(cells)), xerr=spans, linestyle="", marker="o", color=COLOURS[0])
-        left.set_yticks(range(len(cells)), [f"{option}: {choice}" for option, choice in cells])
-        left.invert_yaxis()
-        left.set_xlabel("Dice")
+        spans(left, [f"{option}: {choice}" for option, choice in cells], found, "Dice")
         points = sorted(dict(curve).items())
         steps = [(count, mean(here, "dice")) for count, cell in points if (here := picked(rows, 1, RAW, option=cell[0], choice=cell[1]))]
         right.errorbar(
@@ -215,9 +211,7 @@ STUDY = Ablations()
 
 
 def budget_of(asked: Asked) -> Budget:
-    if asked.budget not in BUDGETS:
-        raise InputError(f"--budget {asked.budget}: choose from {', '.join(BUDGETS)}")
-    budget = BUDGETS[asked.budget]
+    budget = asked.chosen(BUDGETS)
     return replace(budget, steps=asked.steps or budget.steps)
 
 
@@ -233,13 +227,9 @@ def autoencoder(asked: Asked, channels: int) -> Path:
     return asked.out / f"autoencoder-{channels}"
 
 
-def dataset(data: Tree, asked: Asked, size: int) -> Tree:
-    return {**data, "root": asked.data, "preprocess": {**data["preprocess"], "size": [size, size]}}
-
-
 def autoencoder_recipe(asked: Asked, budget: Budget, channels: int) -> Tree:
     tree = bundled("autoencoder/small")
-    tree["data"] = {**dataset(tree["data"], asked, budget.size), "crop": budget.crop}
+    tree["data"] = {**dataset(tree["data"], asked.data, budget.size), "crop": budget.crop}
     tree["method"]["init_args"]["network"]["init_args"] = {**budget.autoencoder, "latent_channels": channels}
     tree["training"] |= {"steps": budget.ae_steps, "batch": 2 * budget.batch, "validate": max(1, budget.ae_steps // 2)}
     return tree
@@ -247,7 +237,7 @@ def autoencoder_recipe(asked: Asked, budget: Budget, channels: int) -> Tree:
 
 def tiny_recipe(asked: Asked, budget: Budget) -> Tree:
     tree = bundled("autoencoder/tiny")
-    tree["data"] = dataset(tree["data"], asked, budget.size)
+    tree["data"] = dataset(tree["data"], asked.data, budget.size)
     tree["method"]["init_args"]["network"]["init_args"]["teacher"] = {"source": str(autoencoder(asked, 4))}
     tree["training"] |= {"steps": budget.ae_steps // 2, "batch": budget.batch, "validate": max(1, budget.ae_steps // 4)}
     return tree
@@ -256,7 +246,7 @@ def tiny_recipe(asked: Asked, budget: Budget) -> Tree:
 def recipe(cell: tuple[str, str], asked: Asked, budget: Budget, seed: int) -> Tree:
     """One recipe of the grid."""
     tree = bundled("sdseg/small")
-    tree["data"] = dataset(tree["data"], asked, budget.size)
+    tree["data"] = dataset(tree["data"], asked.data, budget.size)
     training = {"steps": budget.steps, "batch": budget.batch, "seed": seed, "validate": max(1, budget.steps // 4)}
     training |= {"warmup": min(100, budget.steps // 10 + 1)}
     if cell == BASELINE:

@@ -19,9 +19,9 @@ from typing import ClassVar
 import yaml
 from matplotlib.figure import Figure
 
-from ..errors import InputError
 from ..metrics.classification import measures
 from ..study import latents
+from ..study.figures import spans
 from ..study.jobs import Job
 from ..study.scores import FEATURES, Draws, Scores, kid_of
 from ..study.study import Asked, Study, Tables
@@ -133,7 +133,7 @@ class Augmentation(Study):
         asked.known(grid)
         wanted = [cell for cell in grid if asked.wants(cell)]
         made: dict[Path, Job] = {}
-        for seed in dict.fromkeys(asked.seeds if asked.seeds is not None else range(budget.seeds)):
+        for seed in asked.seeded(budget.seeds):
             for name in GENERATORS:
                 if any(name in cell[0] for cell in wanted):
                     job = drawing(name, asked, budget, seed)
@@ -194,12 +194,13 @@ class Augmentation(Study):
         found = measured(tables)
         made = Figure(figsize=(9, 1.6 + 0.3 * len(found)), layout="constrained")
         for index, (axes, metric) in enumerate(zip(made.subplots(1, 2, sharey=True), ("auc", "f1"), strict=True)):
-            spans = [cell.interval(metric) for cell in found.values()]
-            ends = [[abs(one.mean - one.low) for one in spans], [abs(one.high - one.mean) for one in spans]]
-            axes.errorbar([one.mean for one in spans], range(len(spans)), xerr=ends, linestyle="", marker="o", color=COLOURS[index])
-            axes.set_yticks(range(len(spans)), [", ".join(cell) for cell in found])
-            axes.set_xlabel(METRICS[metric])
-        made.axes[0].invert_yaxis()
+            spans(
+                axes,
+                [", ".join(cell) for cell in found],
+                [cell.interval(metric) for cell in found.values()],
+                METRICS[metric],
+                COLOURS[index],
+            )
         return made
 
 
@@ -230,9 +231,7 @@ def of_run(rows: Rows) -> tuple[dict[str, Measure], list[str]]:
 
 
 def budget_of(asked: Asked) -> Budget:
-    if asked.budget not in BUDGETS:
-        raise InputError(f"--budget {asked.budget}: choose from {', '.join(BUDGETS)}")
-    budget = BUDGETS[asked.budget]
+    budget = asked.chosen(BUDGETS)
     return replace(budget, classifier=asked.steps or budget.classifier, generator=asked.steps or budget.generator)
 
 

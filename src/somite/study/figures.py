@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..analysis.curves import means
+from ..metrics.intervals import Interval
 from ..style import COLOURS, DASHES, styled
 from .masks import RAW
 from .verdict import SHOWN, mean, picked
@@ -50,6 +51,15 @@ def forest(axes: Axes, rows: Rows, metric: str, columns: Sequence[str], networks
     axes.set_yticks(range(len(networks)), networks)
     axes.invert_yaxis()
     axes.set_xlabel(SHOWN[metric])
+
+
+def spans(axes: Axes, names: Sequence[str], found: Sequence[Interval], label: str, colour: str = COLOURS[0]) -> None:
+    """One line a cell, the first on top: a number with its interval."""
+    ends = [[abs(one.mean - one.low) for one in found], [abs(one.high - one.mean) for one in found]]
+    axes.errorbar([one.mean for one in found], range(len(found)), xerr=ends, linestyle="", marker="o", color=colour)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xlabel(label)
+    axes.set_ylim(len(names) - 0.5, -0.5)
 
 
 def loss(axes: Axes, curves: Rows) -> None:

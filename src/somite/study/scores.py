@@ -14,7 +14,7 @@ from ..evaluation import Row
 from ..generation import generate
 from ..metrics.generation import kid_weighted
 from ..pipeline import Run
-from ..tasks.synthesis import Synthesis
+from ..tasks.synthesis import Made, Synthesis
 from ..tasks.synthesis.extractors import features_of
 from ..tasks.synthesis.sets import GENERATED, REAL, Some
 from .jobs import ROWS, Asks, Keys, keyed
@@ -69,11 +69,12 @@ class Draws(Asks):
         count = math.ceil(self.ratio * len(cases))
         labels = torch.tensor([cases[index % len(cases)].labels for index in range(count)])
         paths = generate(run, self.out, count, labels, data.source.classes)[: len(test)]
-        found = []
+        found, looking = [], task.extractor.module
         for case, path in zip(test, paths, strict=False):  # a small training set may give fewer
-            for kind, image in ((REAL, data.preprocess.image(data.read(case))[0]), (GENERATED, torch.from_numpy(read_image(path)))):
-                values = features_of(task.extractor.module, [image], 1)[0].tolist()
-                found.append({"case": case.id, "group": case.group, "kind": kind, **{f"f{i}": value for i, value in enumerate(values)}})
+            record = data.read(case)
+            real, image = data.preprocess.image(record), torch.from_numpy(read_image(path))[None]
+            looks = features_of(looking, real, 1), features_of(looking, image, 1)
+            found += task.score(Made(record, real[0], image, looks)).tables[FEATURES]
         return {ROWS: [], FEATURES: keyed(keys, found)}
 
 

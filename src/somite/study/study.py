@@ -5,17 +5,18 @@ STUDY the object that does it; nothing is registered.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from ..errors import InputError
 from .jobs import ROWS, Job
 from .masks import LOSSES
 from .verdict import RULE, SHOWN, Claim, of_masks
 
+B = TypeVar("B")
 Rows = Sequence[dict[str, Any]]
 Tables = dict[str, list[dict[str, Any]]]  # those that some job has written
 
@@ -39,6 +40,16 @@ class Asked:
             raise InputError(f"--steps {self.steps}: training takes at least 1 step")
         if self.threads < 1:
             raise InputError(f"--threads {self.threads}: a job needs at least 1 thread")
+
+    def chosen(self, budgets: Mapping[str, B]) -> B:
+        """Raises InputError for a budget that there is not."""
+        if self.budget not in budgets:
+            raise InputError(f"--budget {self.budget}: choose from {', '.join(budgets)}")
+        return budgets[self.budget]
+
+    def seeded(self, count: int) -> list[int]:
+        """The seeds that are asked for, each once, or the first `count`."""
+        return list(dict.fromkeys(range(count) if self.seeds is None else self.seeds))
 
     def wants(self, cell: Sequence[str]) -> bool:
         return not self.only or cell[0] in self.only or "/".join(cell) in self.only

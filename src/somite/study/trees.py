@@ -29,6 +29,11 @@ def changed(place: str, value: Any) -> Callable[[Tree], None]:  # noqa: ANN401 -
     return change
 
 
+def dataset(data: Tree, root: str, size: int) -> Tree:
+    """The data of a recipe, of another folder and at this size."""
+    return {**data, "root": root, "preprocess": {**data["preprocess"], "size": [size, size]}}
+
+
 def part(out: Path, tree: Tree) -> None:
     """Train what jobs stand on; what is trained already is left as it is."""
     source = out.with_suffix(".yaml")
