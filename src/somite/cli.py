@@ -16,6 +16,7 @@ TRAIN = """usage: somite train RECIPE [--data.root DIR] [--out RUN] [--any.optio
 
 Trains a recipe; the same line again resumes a run that was stopped. Every argument of a recipe is an option:
 --data.root DIR, --training.steps 5000, --method.sampler.steps 10, --data.preprocess.size 256, ...
+--backbone RUN: whose features a probe reads.
 
 somite recipes                list the recipes
 somite train RECIPE --help    all options of one recipe"""
@@ -152,7 +153,9 @@ def parser() -> Parser:
 
 
 def add_analyses(commands: Any) -> None:  # noqa: ANN401 - argparse keeps the type to itself
-    analyse = commands.add_parser("analyse", help="timesteps, placement, fingerprint, calibration, raters, stability: CSV and figures")
+    analyse = commands.add_parser(
+        "analyse", help="timesteps, placement, fingerprint, calibration, raters, stability, features: CSV and figures"
+    )
     kinds = analyse.add_subparsers(dest="analysis", metavar="ANALYSIS", parser_class=Parser, required=True)
 
     timesteps = kinds.add_parser("timesteps", help="loss by timestep of a diffusion run, with the image, another's and none")
@@ -207,6 +210,25 @@ def add_analyses(commands: Any) -> None:  # noqa: ANN401 - argparse keeps the ty
         "--published", action="store_true", help="SDSeg's arithmetic: maps of 8 bits, the range of each pair's own values"
     )
     stability.add_argument("--out", type=Path, help="default: RUN/stability")
+
+    features = kinds.add_parser("features", help="which timesteps and maps of a pretrained network separate which organs; no training")
+    offer(features, "run", "--seed", "--device", "--trust")
+    features.add_argument("--data", required=True, help="labelled volumes, prepared as the run's own were")
+    features.add_argument("--split", default="train", help="default: train, so that what is chosen is scored on other cases")
+    features.add_argument("--limit", type=int, default=4, help="the first so many cases (default: 4)")
+    features.add_argument(
+        "--timesteps",
+        nargs="+",
+        metavar="LEVEL",
+        default=["0", "5", "10", "30", "60", "100", "200", "400"],
+        help="30, '131 HU' or '80 SNR'",
+    )
+    features.add_argument("--voxels", type=int, default=300, metavar="N", help="of each class and case (default: 300)")
+    features.add_argument("--noise", action="store_true", help="noise the picture; by default it is read as the schedule leaves it")
+    features.add_argument(
+        "--labels", type=int, nargs="+", help="values of the classes in mask files (default: those that these masks have)"
+    )
+    features.add_argument("--out", type=Path, help="default: RUN/features")
 
 
 def add_studies(commands: Any) -> None:  # noqa: ANN401

@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 from . import calibration, demo, evaluation, pipeline, recipe, store
 from .analysis.calibration import analyse_calibration
+from .analysis.features import analyse_features
+from .analysis.features import table as features_table
 from .analysis.fingerprint import analyse_fingerprint
 from .analysis.placement import analyse_placement, placed
 from .analysis.raters import analyse_raters
@@ -29,7 +32,7 @@ from .pipeline import Run
 from .progress import tracked
 from .report.card import write_card
 from .report.html import write_report
-from .sampling import class_path
+from .sampling import class_path, place_of
 from .study.run import run_study
 from .study.study import Asked, study_of
 from .tasks.synthesis import Synthesis
@@ -48,9 +51,21 @@ def train_(options: Namespace) -> None:
         recipe.parser().print_help()
         return
     out = options.out or Path("runs") / options.recipe.removesuffix(".yaml").removesuffix(".yml")
-    train(recipe.parse(path, options.overrides), out, options.recipe)
+    train(recipe.parse(path, spelled(path, options.overrides)), out, options.recipe)
     if finished(out):
         write_card(pipeline.load(out, trust=True))
+
+
+def spelled(path: Path, overrides: Sequence[str]) -> list[str]:
+    """`--backbone RUN` as the recipe's own argument, wherever in its networks that is."""
+    told = list(overrides)
+    for i, text in enumerate(told):
+        if text == "--backbone" or text.startswith("--backbone="):
+            place = place_of(yaml.safe_load(recipe.dump(recipe.parse(path))), "backbone")
+            if place is None:
+                raise InputError(f"{path.stem} reads no other run's features; leave --backbone out, or train one of probe/...")
+            told[i] = text.replace("--backbone", f"--{place}.source", 1)
+    return told
 
 
 def evaluate(options: Namespace) -> None:
@@ -225,6 +240,10 @@ def analyse(options: Namespace) -> None:
         case "fingerprint":
             roots = [NUCLEI if root == "nuclei" else Path(root) for root in options.data]
             found = analyse_fingerprint(roots, options.out, options.size, options.train, seed=options.seed, progress=tracked)
+        case "features":
+            out, given = options.out or options.run / "features", (options.timesteps, options.voxels, options.noise, options.labels)
+            found = analyse_features(open_run(options), options.data, out, options.split, options.limit, *given, options.seed, tracked)
+            print(features_table(read_json(found["summary"])))
         case _:
             runs = [pipeline.load(path, options.trust).at(seed=options.seed) for path in options.runs]
             found = analyse_calibration(runs, options.out, options.split, options.sizes, tracked)

@@ -19,6 +19,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from .data.dataset import Data
 from .diffusion.methods import Method
 from .errors import InputError
+from .store import find
 from .tasks.task import Task
 from .training import Training
 from .trust import bounded
@@ -80,16 +81,37 @@ def parse(path: Path, overrides: Sequence[str] = ()) -> Namespace:
         raise InputError(f"{path}: {explained(error)}; somite train RECIPE --help lists the options") from error
 
 
-def settled(config: Namespace) -> Namespace:
-    """A recipe about to be trained, with what it leaves to the data written out: the names of the classes where the task needs labels,
-    and how many they are for every `classes: null` of task and method. So a run knows its labels where the data are not.
+def settled(config: Namespace, run: Path) -> Namespace:
+    """A recipe about to be trained in the folder `run`, with what it leaves to others written out: what its backbone says of the data, and
+    the names of classes. So a run knows them where the data and the backbone are not.
     """
+    return with_classes(prepared_alike(config.clone(), run))
+
+
+def prepared_alike(config: Namespace, run: Path) -> Namespace:
+    """Of a network on another run's features that names no preprocessing: that run's, and its coordinates and body where none are named."""
+    backbone = next((part for name, part in config.method.items() if name.endswith(".backbone") and isinstance(part, Namespace)), None)
+    if backbone is None or config.data.preprocess is not None:
+        return config
+    source = find(backbone.source, backbone.digest, run)
+    if not (source / "recipe.yaml").is_file():
+        raise InputError(
+            f"{source} is no run folder (it has no recipe.yaml); name one with --backbone that `somite train` or `somite import` made"
+        )
+    theirs = parse(source / "recipe.yaml").data
+    for name in ("preprocess", "coordinates", "body"):
+        if config.data[name] is None:
+            config.data[name] = theirs[name]
+    return config
+
+
+def with_classes(config: Namespace) -> Namespace:
+    """The names of the classes where the task needs labels, and how many they are for every `classes: null` of task and method."""
     alone = ArgumentParser(exit_on_error=False)
     alone.add_subclass_arguments(Task, "task")
     needs = alone.instantiate(Namespace(task=config.task)).task.needs
     if "labels" not in needs:
         return config
-    config = config.clone()
     names = Data(config.data.root, classes=config.data.classes).needing(needs).source.classes
     config.data.classes = list(names)
     for part in (config.task, config.method):

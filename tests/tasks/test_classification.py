@@ -201,7 +201,7 @@ def test_what_cannot_be_trained(tmp_path, capsys):
 def test_one_image_under_two_labels_is_told(tmp_path, capsys):
     root = coloured(tmp_path / "data")
     shutil.copy(root / "images" / "i04.png", root / "images" / "i05.png")
-    recipe = build(settled(parse(path_of("classifier/small"), [f"--data.root={root}", *SMALL])))
+    recipe = build(settled(parse(path_of("classifier/small"), [f"--data.root={root}", *SMALL]), tmp_path))
     recipe.task.check(recipe.data, recipe.method.codec, map(recipe.data.loaded, [*recipe.data.cases("train"), *recipe.data.cases("val")]))
     assert "warning: i04 and i05 are the same image with different labels" in capsys.readouterr().out
 

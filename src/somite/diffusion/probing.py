@@ -26,8 +26,9 @@ class ProbeLoss(Term):
         if pred.logits is None:
             raise InputError(NO_LOGITS)
         logits = pred.logits.float()
+        target = ex.target[:, -logits.shape[1] :]  # of `Independent` there are logits of all classes but the first, the background
         body = torch.ones_like(logits[:, :1]) if ex.body is None else ex.body.to(logits.dtype)
-        return body_cross_entropy(logits, ex.target, body) + body_dice_loss(logits, ex.target, body).mean(1)
+        return body_cross_entropy(logits, target, body) + body_dice_loss(logits, target, body).mean(1)
 
 
 def body_cross_entropy(logits: Tensor, target: Tensor, body: Tensor) -> Tensor:

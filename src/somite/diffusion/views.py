@@ -1,7 +1,8 @@
 """Methods that learn from two views of the same voxels, without labels: where these lie in the body, or which is which.
 
 A sample is two crops of one scan, each augmented by itself, cond["image"] and cond["other"] (b, c, *s), and n voxels that both show: their
-indices in either, cond["voxels"] and cond["other_voxels"] (b, n, 3), and as the target (b, 3, n) where they lie, in mm (RAS).
+indices in either, cond["voxels"] and cond["other_voxels"] (b, n, 3), and as the target (b, 3, n) where they lie, in mm (RAS). Where parts of a
+view are hidden, cond["seen"] and cond["other_seen"] say which cells are not (`networks.ape`).
 """
 
 from abc import abstractmethod
@@ -51,14 +52,16 @@ class TwoViews(Method):
             raise InputError(
                 f"learning from two views needs two crops of a scan, but the condition lacks {', '.join(absent)}; give such data"
             )
-        image = torch.cat([cond["image"], cond["other"]])
-        said = self.of_voxels(image, torch.cat([cond["voxels"], cond["other_voxels"]]))
+        both = {"image": torch.cat([cond["image"], cond["other"]])}
+        if "seen" in cond:
+            both["seen"] = torch.cat([cond["seen"], cond["other_seen"]])
+        said = self.of_voxels(both, torch.cat([cond["voxels"], cond["other_voxels"]]))
         first, second = said.chunk(2)
         return self.between(first, second, target.transpose(1, 2).float())
 
     @abstractmethod
-    def of_voxels(self, image: Tensor, voxels: Tensor) -> Tensor:
-        """(b, c, *s) and (b, n, 3) -> what the network says of each voxel (b, n, k)."""
+    def of_voxels(self, cond: Cond, voxels: Tensor) -> Tensor:
+        """A condition with views in "image" (b, c, *s), and voxels (b, n, 3) -> what the network says of each voxel (b, n, k)."""
 
     @abstractmethod
     def between(self, first: Tensor, second: Tensor, mm: Tensor) -> dict[str, Tensor]:
@@ -79,8 +82,8 @@ class Positions(TwoViews):
         super().__init__(network)
         self.by = by
 
-    def of_voxels(self, image: Tensor, voxels: Tensor) -> Tensor:
-        return at_voxels([self.coordinates({"image": image}, image)], voxels)
+    def of_voxels(self, cond: Cond, voxels: Tensor) -> Tensor:
+        return at_voxels([self.coordinates(cond, cond["image"])], voxels)
 
     def coordinates(self, cond: Cond, like: Tensor) -> Tensor:
         t = torch.zeros(len(like), dtype=torch.long, device=like.device)
@@ -110,7 +113,8 @@ class Contrast(TwoViews):
         self.projector, self.temperature = projector, temperature
         self.side: Side = side
 
-    def of_voxels(self, image: Tensor, voxels: Tensor) -> Tensor:
+    def of_voxels(self, cond: Cond, voxels: Tensor) -> Tensor:
+        image = cond["image"]
         t = torch.zeros(len(image), dtype=torch.long, device=image.device)
         return at_voxels(self.network.pyramid(image, t, {"image": image}, self.side), voxels)
 
@@ -119,7 +123,7 @@ class Contrast(TwoViews):
         return {"loss": info_nce(one, other, self.temperature)}
 
     def sample(self, cond: Cond, shape: Shape, of: Sequence[int] | None = None) -> Tensor:
-        raise InputError("what is learned by contrast are features, which are no picture; train a probe on them")
+        raise InputError("what is learned by contrast are features; train a probe on them: somite train probe/small --backbone RUN")
 
 
 def info_nce(first: Float[Tensor, "n c"], second: Float[Tensor, "n c"], temperature: float = 0.1) -> Float[Tensor, ""]:

@@ -22,6 +22,7 @@ from .. import rng
 from ..errors import InputError
 from ..nn.attention import attention_for
 from ..nn.conditioning import sinusoid
+from ..nn.hiding import seen_blocks
 from ..nn.pyramid import FPN, Backbone, Pyramid, Side, doubled
 from ..types import Cond, Maps, Output, State, Timesteps, right
 
@@ -65,6 +66,9 @@ class CTPretrain(Backbone):
     for a share `forget` of the examples of training, the network sees zeros and is told so. coordinates: how many there are; 0: a
     network that takes none. patch: the size for which attention is chosen, a kind for each level; the weights then belong to that kind, so
     it does not follow the size that is asked about. base is a multiple of 8, the groups of the norms.
+
+    hide: in training each block of `block` voxels an axis is left out of x, zero, with this probability, so that it has to be told from what
+    lies around it (masking and noise together, as masked diffusion autoencoders learn). 0: nothing is hidden.
     """
 
     def __init__(
@@ -75,6 +79,8 @@ class CTPretrain(Backbone):
         coordinates: Literal[0, 3] = 3,
         forget: float = 0.15,
         patch: Sequence[int] = (128, 128, 32),
+        hide: float = 0.0,
+        block: Sequence[int] | int = 16,
     ) -> None:
         super().__init__()
         if base % GROUPS or base < GROUPS or levels < 2:
@@ -83,7 +89,10 @@ class CTPretrain(Backbone):
             )
         if not 0 <= forget < 1:
             raise InputError(f"--method.network.forget {forget}: it is a share of the examples, at least 0 and below 1; 0.15 is usual")
+        if not 0 <= hide < 1:
+            raise InputError(f"--method.network.hide {hide}: it is a share of the blocks, at least 0 and below 1; 0.5 to 0.6 is usual")
         self.widths, self.channels_in, self.coordinates, self.forget = doubled(base, levels), channels, coordinates, forget
+        self.hide, self.block = hide, block
         tokens = [math.prod(-(-size // 2**level) for size in patch) for level in range(levels)]
         self.time = nn.Sequential(nn.Linear(FREQUENCIES, TOLD), nn.SiLU(), nn.Linear(TOLD, TOLD))
         if coordinates:
@@ -97,6 +106,13 @@ class CTPretrain(Backbone):
         """The features that the paper reads are the encoder's."""
         return self.fpn.pyramid(side, *self.told(x, t, cond))
 
+    def parts(self) -> tuple[list[nn.Module], list[nn.Module], list[nn.Module]]:
+        down, up = self.fpn.parts()
+        return [self.time, *down], up, [self.out]
+
+    def after_pretraining(self) -> None:
+        self.forget = self.hide = 0.0
+
     def forward(self, x: Maps, t: Timesteps, cond: Cond, state: State = None) -> Output:
         return Output(self.out(self.pyramid(x, t, cond, "decoder")[0]))
 
@@ -107,6 +123,8 @@ class CTPretrain(Backbone):
                 f"this network denoises volumes of {self.channels_in} channels, (b, {self.channels_in}, h, w, d), got {tuple(x.shape)}; "
                 "set --method.network.channels"
             )
+        if self.training and self.hide:
+            x = x * seen_blocks(x.shape, self.hide, self.block, x.device).to(x.dtype)
         told = self.time(sinusoid(t, FREQUENCIES).to(self.time[0].weight.dtype))  # type: ignore[arg-type]
         if not self.coordinates:
             return x, told

@@ -72,6 +72,9 @@ class Vox2Vec(Backbone):
             )
         return self.fpn.pyramid(side, image)
 
+    def parts(self) -> tuple[list[nn.Module], list[nn.Module], list[nn.Module]]:
+        return *self.fpn.parts(), [self.head]
+
     def forward(self, x: Maps, t: Timesteps, cond: Cond, state: State = None) -> Output:
         return Output(self.head(self.pyramid(x, t, cond)))
 

@@ -30,6 +30,13 @@ class Backbone(Network):
     def pyramid(self, x: Tensor, t: Timesteps, cond: Cond, side: Side = "encoder") -> Pyramid:
         """Feature maps of what `forward` takes. For "encoder" nothing of the decoder is computed."""
 
+    @abstractmethod
+    def parts(self) -> tuple[list[nn.Module], list[nn.Module], list[nn.Module]]:
+        """What a pyramid is computed with on the way down, on the way up, and what belongs to neither."""
+
+    def after_pretraining(self) -> None:
+        """What makes the pretext hard in training, and is no part of the network, ends: asked before it is fine-tuned."""
+
     def channels(self, side: Side = "encoder") -> list[int]:
         """Of each level of such a pyramid: what a head is made for."""
         twice = 2 if side == "both" else 1
@@ -54,6 +61,14 @@ class FPN(nn.Module):
         )
         self.bottom_block = stage(bottom)
         self.up_blocks, self.skip_blocks, self.right_blocks = way_up(widths, stage)
+
+    def parts(self) -> tuple[list[nn.Module], list[nn.Module]]:
+        """Of the way down and of the way up."""
+        return [self.first_conv, self.left_blocks, self.down_blocks, self.bottom_block], [
+            self.up_blocks,
+            self.skip_blocks,
+            self.right_blocks,
+        ]
 
     def encoded(self, x: Tensor, *told: Tensor) -> Pyramid:
         """The maps of the way down, and the bottom."""

@@ -21,6 +21,7 @@ from ..sampling import Sampling
 from ..types import Cond, Sample, Shape
 from .view import Found, Pictures, Section, View
 
+PLACES = ("coordinates", "body")  # entries of a sample that say where its voxels lie, where the data are told to bring them
 Answer = Any  # what a task makes of one case; the task alone looks into it
 Row = dict[str, Any]  # one case (and label): {"case", "group", ..., metric: value, ...}
 

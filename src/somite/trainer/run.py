@@ -46,7 +46,7 @@ def train(config: Namespace, out: Path, name: str = "") -> None:
 
     `name` is the recipe's, for reports.
     """
-    config = kept(settled(config), out)
+    config = kept(settled(config, out), out)
     refuse_another(config, out)
     if finished(out):
         say(f"{out} is trained already ({read_json(out / 'training.json')['steps']} steps); nothing to do")

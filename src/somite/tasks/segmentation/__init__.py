@@ -18,7 +18,7 @@ from ...predict.ensemble import Model, Result, answer, sample
 from ...predict.fusion import Fusion, Mean, decide
 from ...sampling import Sampling
 from ...types import Cond, Sample, Shape
-from ..task import Glimpse, Row, Scored, Task, Variation
+from ..task import PLACES, Glimpse, Row, Scored, Task, Variation
 from ..view import Found, Pictures, Section, View
 from . import outputs, scores, whole
 from .collapse import diagnose
@@ -77,7 +77,7 @@ class Segmentation(Task):
         return sample["mask"]
 
     def cond(self, sample: Sample) -> Cond:
-        return {"image": sample["image"]}
+        return {name: sample[name] for name in ("image", *PLACES) if name in sample}
 
     def shape(self, sample: Sample) -> Shape:
         image = sample["image"]

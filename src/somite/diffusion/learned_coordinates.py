@@ -1,0 +1,45 @@
+"""Body coordinates as another run has learned them (`diffusion.views.Positions`), for data whose samples bring them along."""
+
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..data.coordinates import Coordinates
+from ..data.record import Record
+from ..errors import InputError
+from ..nn.frozen import Part
+from .opened import Opened, opened
+from .views import Positions
+
+
+class Learned(Coordinates):
+    """regressor: a run of bodyparts. It sees each whole volume as it was trained to, by its own spacing and brightness; its map is resampled
+    onto the grid that is asked for, between voxels. Raises InputError for a run of something else.
+    """
+
+    def __init__(self, regressor: Part) -> None:
+        self.regressor = regressor
+
+    @cached_property
+    def run(self) -> Opened:
+        """Opened when it is first asked: a run that brings no case asks nothing."""
+        run = opened(Path(self.regressor.source))
+        if not isinstance(run.method, Positions):
+            raise InputError(
+                f"{run.path} has learned no coordinates ({type(run.method).__name__}); name a run of bodyparts/small or bodyparts/ct"
+            )
+        return run
+
+    @property
+    def name(self) -> str:
+        return f"learned ({(self.regressor.digest or Path(self.regressor.source).name)[:8]})"
+
+    @torch.no_grad()
+    def __call__(self, image: Tensor, record: Record, spacing: tuple[float, ...], body: Tensor | None) -> Tensor:
+        own = self.run.data.preprocess
+        seen = own.image(record)
+        found = self.run.method.sample({"image": seen}, (1, 3, *seen.shape[2:]))
+        return F.interpolate(found, size=tuple(image.shape[1:]), mode="trilinear", align_corners=False)[0]
