@@ -90,9 +90,10 @@ def settled(config: Namespace, run: Path) -> Namespace:
 
 def prepared_alike(config: Namespace, run: Path) -> Namespace:
     """Of a network on another run's features that names no preprocessing: that run's, and its coordinates and body where none are named."""
-    backbone = next((part for name, part in config.method.items() if name.endswith(".backbone") and isinstance(part, Namespace)), None)
-    if backbone is None or config.data.preprocess is not None:
+    named = next((name for name, _ in config.method.items() if name.endswith(".backbone.source")), None)
+    if named is None or config.data.preprocess is not None:
         return config
+    backbone = config.method[named.removesuffix(".source")]
     source = find(backbone.source, backbone.digest, run)
     if not (source / "recipe.yaml").is_file():
         raise InputError(

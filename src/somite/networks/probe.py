@@ -79,7 +79,7 @@ class Probe(Network):
         self.side: Side = side
         self.together: Together = together
         self.noise, self.draws, self.seed, self.placed, self.thaw = noise, draws, seed, placed, thaw
-        self.held = held(run.method.network, side, tune)
+        self.held, self.tuned = held(run.method.network, side, tune, afresh), tune != "nothing"
         count = len(self.timesteps) if together == "concat" else 1
         channels = [count * width for width in run.method.network.channels(side)]
         channels[0] += 3 * placed

@@ -72,7 +72,21 @@ BUDGETS = {
         pretraining=2, positions=2, probe=2, tuning=2, base=8, levels=2, crop=8, batch=2, seeds=1, counts=(2, 0), alone=2, validation=1, views=8, voxels=16, automaton=2,
     ),
     "cpu": Budget(
-        pretraining=1200, positions=600, probe=250, tuning=400, base=16, levels=4, crop=32, batch=2, seeds=3, counts=(2, 10, 0), alone=10, validation=5, views=24, voxels=256, automaton=1000,
+        pretraining=1000,
+        positions=500,
+        probe=150,
+        tuning=250,
+        base=8,
+        levels=4,
+        crop=32,
+        batch=2,
+        seeds=3,
+        counts=(2, 10, 0),
+        alone=10,
+        validation=5,
+        views=24,
+        voxels=256,
+        automaton=1000,
     ),
     "paper": Budget(
         pretraining=300_000, positions=50_000, probe=45_000, tuning=45_000, base=16, levels=6, crop=96, batch=2, seeds=3, counts=(2, 10, 0), alone=10, validation=5, views=64, voxels=1024, automaton=50_000,
@@ -119,7 +133,7 @@ CELLS: dict[tuple[str, str], Cell] = {
     ("together", "mean"): of(together="mean"),
     ("head", "linear"): of(head="linear"),
     ("head", "coordinates too"): of(placed=True),
-    ("pretext", "masked"): of("masked", every=True, side="both", noise="none"),
+    ("pretext", "masked"): of("masked", side="both", noise="none"),
     ("pretext", "restored"): of("restored", **NOISELESS),
     ("pretext", "contrasted"): of("contrasted", side="both", **NOISELESS),
     ("pretext", "random"): of(afresh=True),
@@ -149,7 +163,7 @@ class Pretraining(Study):
             made.insert(0, pretraining(POSITIONS, asked, budget))
         for cell, one in wanted.items():
             for count in budget.counts if one.every else (0,) if cell[1] in AUTOMATA else (budget.alone,):
-                for seed in asked.seeded(budget.seeds):
+                for seed in asked.seeded(budget.seeds if one.every else 1):
                     keys = (("option", cell[0]), ("choice", cell[1]), ("labels", str(count)), ("seed", seed))
                     text = yaml.safe_dump(recipe(cell, one, asked, budget, count, seed), sort_keys=False)
                     members = 5 if cell[1] in AUTOMATA else 1
@@ -252,7 +266,7 @@ def pretraining(name: str, asked: Asked, budget: Budget) -> Job:
     data, arguments = tree["data"], tree["method"]["init_args"]
     data["root"] = asked.data
     steps = budget.positions if name == POSITIONS else budget.pretraining
-    tree["training"] |= {"steps": steps, "batch": budget.batch, "validate": max(1, steps // 4), "warmup": min(100, steps // 10 + 1)}
+    tree["training"] |= {"steps": steps, "batch": budget.batch, "validate": steps, "warmup": min(100, steps // 10 + 1)}
     if "views" in data:
         data["views"] = {"size": budget.views, "voxels": budget.voxels}
     if name != POSITIONS:
