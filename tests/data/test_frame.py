@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 from nibabel.affines import apply_affine
-from nibabel.orientations import aff2axcodes, axcodes2ornt, io_orientation, ornt_transform
+from nibabel.orientations import aff2axcodes
 
+from scans import AIR, SHAPE, Own, body, oblique, write
 from somite.data.dataset import Data
 from somite.data.frame import frame
 from somite.data.nifti import read_volume
-from somite.data.normalise import Normalise
 from somite.data.preprocess import Preprocess
 from somite.data.record import Case, Record, read, write_mask
 from somite.diffusion.codec import Signed
@@ -21,41 +21,6 @@ from somite.errors import InputError
 from somite.predict.ensemble import Model, answer
 from somite.predict.fusion import Mean
 from somite.types import Network, Output
-
-SHAPE = (60, 52, 36)
-AIR, SOFT = -1000.0, 40.0
-
-
-def oblique(degrees):
-    """Voxels of 1.1 x 0.9 x 2.5 mm, turned about the long axis and about the one to the front."""
-    a, b = np.radians([degrees, degrees / 2])
-    long = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]])
-    front = np.array([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]])
-    affine = np.eye(4)
-    affine[:3, :3] = long @ front @ np.diag([1.1, 0.9, 2.5])
-    affine[:3, 3] = -30, 12, 700
-    return affine
-
-
-def body(padding=AIR):
-    """Soft tissue in air, brighter to the right, the front and the head; a ball in it is the label. padding: outside of the scanner's circle."""
-    grid = np.stack(np.meshgrid(*[np.arange(n) + 0.5 for n in SHAPE], indexing="ij"), -1) / SHAPE
-    inside = (np.abs(grid - 0.5) < [0.35, 0.3, 0.4]).all(-1)
-    image = np.where(inside, SOFT + 100 * grid @ [1, 2, 4], AIR)
-    image[((grid[..., :2] - 0.5) ** 2).sum(-1) > 0.25] = padding
-    labels = (((grid - [0.4, 0.55, 0.45]) / [0.16, 0.2, 0.22]) ** 2).sum(-1) < 1
-    return image.astype(np.int16), labels.astype(np.uint8)
-
-
-def write(folder, codes, degrees=0, padding=AIR):
-    """The case in another order of axes."""
-    affine = oblique(degrees)
-    turn = ornt_transform(io_orientation(affine), axcodes2ornt(codes))
-    for kind, array in zip(("images", "masks"), body(padding), strict=True):
-        (folder / kind).mkdir(parents=True, exist_ok=True)
-        nib.save(nib.Nifti1Image(array, affine).as_reoriented(turn), folder / kind / "a.nii.gz")
-    return Case("a", (folder / "images" / "a.nii.gz",), folder / "masks" / "a.nii.gz", "a")
-
 
 CASES = [("RAS", 0, AIR), ("LPS", 0, -3024), ("PIR", 0, -2000), ("LPS", 30, AIR), ("ASL", 30, -3024)]
 
@@ -83,13 +48,6 @@ class Threshold(Network):
     def __init__(self):
         super().__init__()
         self.none = torch.nn.Parameter(torch.zeros(1))
-
-
-class Own(Normalise):
-    """The data's own brightness, in which 0.5 and more is the label."""
-
-    def __call__(self, image, case):
-        return image
 
 
 def answered(preprocess, record):

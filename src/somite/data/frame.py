@@ -31,7 +31,7 @@ class Frame:
             array = aligned(array, self.geometry, RAS)
         return np.ascontiguousarray(array[(..., *self.box)])
 
-    def back(self, maps: Float32[np.ndarray, "k *seen"]) -> Float32[np.ndarray, "k *native"]:
+    def back(self, maps: Shaped[np.ndarray, "k *seen"]) -> Shaped[np.ndarray, "k *native"]:
         """Maps of what was looked at on the grid of the file. Outside of the box one map is 0, and of several the first is 1."""
         whole = maps
         if maps.shape[1:] != self.space:
