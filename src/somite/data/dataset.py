@@ -102,6 +102,9 @@ class Data:
         self.rates = rates or {"train": 0.7, "val": 0.1, "test": 0.2}
         self.cache_gb, self.fold, self.folds, self.raters = cache_gb, fold, folds, raters
         self.foreground, self.splits, self.classes, self.extra = foreground, splits, classes, extra
+        if cache_disk_gb < 0 or (cache_folder and not cache_disk_gb):
+            told = f"--data.cache_folder {cache_folder}" if cache_folder else f"--data.cache_disk_gb {cache_disk_gb:g}"
+            raise InputError(f"{told}: say with --data.cache_disk_gb how many GB of preprocessed cases may be kept on disk, 0 for none")
         self.body, self.coordinates, self.views = body, coordinates, views
         self.disk = (
             DiskCache(Path(cache_folder) if cache_folder else default_folder(), cache_disk_gb * 2**30) if cache_disk_gb > 0 else None

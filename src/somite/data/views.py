@@ -52,7 +52,7 @@ class Window:
             place = start + step * (torch.arange(size, dtype=torch.float64) + 0.5) - 0.5  # in voxels from the first one's centre
             low, high = (line.clamp(0, have - 1) for line in (place.floor().long(), place.floor().long() + 1))
             image = image.narrow(axis, int(low[0]), int(high[-1] - low[0]) + 1)  # all axes before anything is copied
-            lines.append((axis, place, low - low[0], high - low[0], (place < -0.5) | (place >= have - 0.5)))
+            lines.append((axis, place, low - low[0], high - low[0], (place + 0.5 + step / 2 <= 0) | (place + 0.5 - step / 2 >= have)))
         darkest = float(image.min())
         for axis, place, low, high, beyond in lines:
             share = place - place.floor()
