@@ -14,6 +14,7 @@ from somite.data.dataset import Data
 from somite.data.normalise import Window as HU
 from somite.data.phantoms import write_phantoms
 from somite.data.preprocess import Preprocess
+from somite.data.record import Record
 from somite.data.views import Views, Window, blurred
 from somite.diffusion.views import Contrast, Positions
 from somite.errors import InputError
@@ -280,3 +281,13 @@ def test_views_need_volumes_in_order(places):
         Data(preprocess=Preprocess(dims=3), views=Views(8))
     data = data_of(places, Views(16, **PLAIN), coordinates=BodyBox())
     assert set(data.draw(0, 0)) == {"image", "other", "voxels", "other_voxels", "mm"}
+
+
+def test_views_need_a_spacing_and_answers_do_not(places):
+    data = data_of(places, Views(16))
+    case, array = data.cases("train")[0], np.zeros((3, 8, 8, 8), np.float32)
+    record = Record(case, "a", array, None, None, None, None)
+    assert set(data.sample(record, {"image"})) == {"image"}
+    data._cache[case] = data.sample(record, {"image"})
+    with pytest.raises(InputError, match="a does not say how far apart its voxels are"):
+        data.draw(0, 0)

@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..errors import InputError
-from ..files import read_json
 from ..types import Sample
 from . import labelled
 from .augment import Augmentation
@@ -22,13 +21,13 @@ from .coordinates import Coordinates
 from .digest import stamp
 from .extra import Extra
 from .identity import identity
-from .listing import Source, check_splits
+from .listing import Source
 from .preprocess import Preprocess
 from .published import resplit
 from .raters import folder_of, raters_of
 from .record import Case, Record, read
 from .sources import NUCLEI, find
-from .split import assign, folds
+from .split import assign, divided
 from .stream import Stream, TrainingSet, together
 from .views import Views
 from .windows import cropped
@@ -176,7 +175,7 @@ class Data:
         if split == "all":
             return self.enough(self.source.all)
         if not self._cases:
-            self._cases = self.joined(self.find() if self.fold is None else self.divided(self.find(), self.fold))
+            self._cases = self.joined(self.find() if self.fold is None else self.folded(self.find(), self.fold))
         if not self._cases.get(split):
             raise InputError(
                 f"{self.path} has no cases in the split {split!r}; it has {', '.join(f'{k} ({len(v)})' for k, v in self._cases.items())}"
@@ -189,6 +188,7 @@ class Data:
         return [case for case in cases if all(there(case) for name, there in has.items() if name in self.needs)]
 
     def find(self) -> dict[str, list[Case]]:
+        """The splits, before any cross-validation."""
         splits = {name: self.enough(self.source.split(name)) for name in self.source.splits}
         if not splits:
             return assign(self.enough(self.source.all), self.rates, self.split_seed)
@@ -197,6 +197,9 @@ class Data:
             splits |= assign(splits["train"], {"train": 1 - rate, "val": rate}, self.split_seed)
         return splits
 
+    def folded(self, found: dict[str, list[Case]], fold: int) -> dict[str, list[Case]]:
+        return divided(found, fold, self.folds, self.split_seed, self.path / "splits_final.json", self.source.cases)
+
     def joined(self, found: dict[str, list[Case]]) -> dict[str, list[Case]]:
         """With the extra cases in training."""
         if self.extra is None:
@@ -204,21 +207,6 @@ class Data:
         own = found.get("train", [])
         more = self.enough(self.extra.cases(self.needs, self.source.classes, len(own)))
         return {**found, "train": more if self.extra.alone else own + more}
-
-    def divided(self, found: dict[str, list[Case]], fold: int) -> dict[str, list[Case]]:
-        """Training and validation cases as this fold of the cross-validation has them."""
-        pool = sorted([*found.get("train", []), *found.get("val", [])], key=lambda case: case.id)
-        path = self.path / "splits_final.json"
-        if not path.is_file():
-            return {**found, **folds(pool, self.folds, self.split_seed)[fold]}
-        listed = read_json(path)
-        parts = [part for part in listed if isinstance(part, dict) and {"train", "val"} <= set(part)] if isinstance(listed, list) else []
-        if len(parts) != self.folds:
-            raise InputError(f"{path} does not list {self.folds} folds of train and val; set --data.folds to as many as it has, or mend it")
-        known = self.source.cases
-        chosen = {name: [str(i) for i in parts[fold][name]] for name in ("train", "val")}
-        check_splits(path, {**chosen, "test": [case.id for case in found.get("test", [])]}, known)
-        return {**found, **{name: [known[i] for i in sorted(ids)] for name, ids in chosen.items()}}
 
     def read(self, case: Case) -> Record:
         names = self.source.classes if case.labels is not None else tuple(self.classes or ())
@@ -237,17 +225,10 @@ class Data:
             image = sample["image"] if "image" in sample else self.preprocess.image(record)
             body = sample["body"][0] if "body" in sample else None
             sample["coordinates"] = self.coordinates(image[0], record, self.preprocess.spacing(record), body)[None].float()
-        if self.views is not None:
-            sample["spacing"] = torch.tensor([self.spacing(record)])
+        spacing = None if self.views is None else self.preprocess.spacing(record)
+        if spacing is not None:
+            sample["spacing"] = torch.tensor([spacing])
         return sample
-
-    def spacing(self, record: Record) -> tuple[float, ...]:
-        found = self.preprocess.spacing(record)
-        if found is None:
-            raise InputError(
-                f"{record.case.id} has no spacing, and --data.views needs to know how far apart voxels are; give NIfTI volumes"
-            )
-        return found
 
     def stream(self, batch: int, total: int, seed: int, start: int = 0, rank: int = 0, world: int = 1, workers: int = 0) -> DataLoader:
         """The training batches `start` .. `total` - 1 of process `rank` of `world`."""
@@ -263,6 +244,8 @@ class Data:
         foreground = rows.pop(FOREGROUND, None)
         random = np.random.default_rng(seed)
         if self.views is not None:
+            if "spacing" not in rows:
+                raise InputError(f"{case.id} does not say how far apart its voxels are, which --data.views must know; give NIfTI volumes")
             return self.views(rows["image"][0], rows["body"][0] if "body" in rows else None, rows["spacing"][0].tolist(), random)
         if self.raters:
             rated = self.rated(case)
