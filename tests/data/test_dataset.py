@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from somite.data.augment import Augment
-from somite.data.dataset import Data, mirrored
+from somite.data.dataset import Data
 from somite.data.images import write_png
 from somite.data.nifti import read_volume
 from somite.data.phantoms import write_phantoms
 from somite.data.preprocess import Preprocess
 from somite.errors import InputError
+from somite.nn.padding import mirrored
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from somite.data.dataset import Data
@@ -38,6 +39,34 @@ def test_frames_at_random_share_sequences(data):
     assert set.union(*frames.values()) == set(range(1, 613)) and sum(map(len, frames.values())) == 612
     groups = json.loads((FOLDER / "cvc-clinicdb-by-sequence.json").read_text())["groups"]
     assert {groups[str(i)] for i in frames["test"]} <= {groups[str(i)] for i in frames["train"]}  # leaky, as it says
+
+
+IDS = [f"{number:04d}" for number in (*range(1, 11), *range(21, 41))]
+
+
+@pytest.mark.parametrize("name", ["{}", "img{}", "BTCV_{}"])
+@pytest.mark.parametrize("fold", range(5))
+def test_the_folds_of_btcv_are_vox2vecs(tmp_path, fold, name):
+    """As scikit-learn's KFold and train_test_split draw them: both shuffle with NumPy's legacy generator. Fold 0 as published."""
+    order = np.arange(30)
+    np.random.RandomState(42).shuffle(order)
+    test = sorted(order[6 * fold : 6 * fold + 6])
+    rest = [i for i in range(30) if i not in test]
+    val, *train = np.random.RandomState(42).permutation(24)
+    wanted = {"test": test, "val": [rest[val]], "train": sorted(rest[i] for i in train)}
+    found = Data(str(clinic(tmp_path, [name.format(i) for i in IDS])), splits=f"btcv-fold-{fold}")
+    assert {split: [case.id for case in found.cases(split)] for split in wanted} == {
+        split: [name.format(IDS[i]) for i in some] for split, some in wanted.items()
+    }
+    if fold == 0:
+        listed = json.loads((FOLDER / "btcv-fold-0.json").read_text())
+        assert listed["test"] == ["0009", "0010", "0026", "0028", "0034", "0038"] and listed["val"] == ["0021"]
+
+
+def test_a_number_that_two_cases_end_with_names_none(tmp_path):
+    root = clinic(tmp_path, [*(f"img{i}" for i in IDS), "old0021"])
+    with pytest.raises(InputError, match=r"lists '0021' in (val|train|test) but no such case exists"):
+        Data(str(root), splits="btcv-fold-0").cases("train")
 
 
 def test_ones_own_file(tmp_path):

@@ -6,13 +6,16 @@ from typing import Any
 
 from ..types import Sample
 
+NEAREST = frozenset({"mask", "body"})  # maps of what a voxel is: they are moved to the nearest voxel, all others linearly
+
 
 class Augmentation(ABC):
     @abstractmethod
     def __call__(self, sample: Sample, seed: int) -> Sample:
         """{"image": (c, *s), "mask": (1, *s) if there is one, further maps (k, *s)} -> the same shapes; what happens is a function of `seed`.
 
-        What moves the image moves every map with it, the mask to the nearest pixel; vectors stay as they are.
+        What moves the image moves every map with it, the mask and the body to the nearest pixel and others linearly; vectors stay as
+        they are.
         """
 
 
@@ -51,7 +54,7 @@ class Augment(Augmentation):
         pipeline = self._pipelines[kind]
         pipeline.set_random_state(seed=seed % 2**32)
         out = pipeline({name: part.float() for name, part in maps.items()})
-        whole = {name: out[name].round() if name == "mask" else out[name] for name in maps}
+        whole = {name: out[name].round() if name in NEAREST else out[name] for name in maps}
         return {**sample, **{name: part.to(sample[name].dtype).contiguous() for name, part in whole.items()}}
 
     def pipeline(self, dims: int, square: bool, maps: tuple[str, ...]) -> Any:  # noqa: ANN401 - monai.transforms.Compose
@@ -65,7 +68,7 @@ class Augment(Augmentation):
     def moves(self, mt: Any, dims: int, square: bool, maps: tuple[str, ...]) -> list[Any]:  # noqa: ANN401 - monai.transforms
         """What moves all maps together."""
         both, rate = list(maps), self.rate
-        modes = {"mode": ["nearest" if name == "mask" else "bilinear" for name in maps], "padding_mode": "reflection"}
+        modes = {"mode": ["nearest" if name in NEAREST else "bilinear" for name in maps], "padding_mode": "reflection"}
         parts = [mt.RandFlipd(both, prob=rate, spatial_axis=axis) for axis in range(dims) if self.flip]
         if self.flip and square:
             parts.append(mt.RandRotate90d(both, prob=rate))

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..types import Sample
-from .augment import Augmentation, spatial
+from .augment import NEAREST, Augmentation, spatial
 
 Random = np.random.Generator
 
@@ -59,7 +59,7 @@ def thin_axis(space: tuple[int, ...]) -> int | None:
 
 
 def moved(maps: Sample, turn: bool, scale: bool, thin: int | None, random: Random) -> Sample:
-    """Turned and scaled together by one affine map, linear but nearest for the mask."""
+    """Turned and scaled together by one affine map, linear but nearest for the mask and the body."""
     from monai.transforms import Affine
 
     space = maps["image"].shape[1:]
@@ -75,8 +75,8 @@ def moved(maps: Sample, turn: bool, scale: bool, thin: int | None, random: Rando
         out = Affine(rotate_params=angles, scale_params=scales, padding_mode="reflection", image_only=True)(x.float(), mode=mode)
         return torch.as_tensor(out)
 
-    moved = {name: affine(part, "nearest" if name == "mask" else "bilinear") for name, part in maps.items()}
-    return {name: part.round().to(maps[name].dtype) if name == "mask" else part for name, part in moved.items()}
+    moved = {name: affine(part, "nearest" if name in NEAREST else "bilinear") for name, part in maps.items()}
+    return {name: part.round().to(maps[name].dtype) if name in NEAREST else part for name, part in moved.items()}
 
 
 def stretch(low: float, high: float, random: Random) -> float:

@@ -12,20 +12,28 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..errors import InputError
-from ..files import read_json
-from ..nn.padding import mirrored
 from ..types import Sample
 from . import labelled
-from .augment import Augmentation, spatial
+from .augment import Augmentation
+from .body import Body
+from .cache import DiskCache, default_folder
+from .coordinates import Coordinates
+from .digest import stamp
 from .extra import Extra
-from .listing import Source, check_splits
+from .identity import identity
+from .listing import Source
 from .preprocess import Preprocess
 from .published import resplit
 from .raters import folder_of, raters_of
 from .record import Case, Record, read
 from .sources import NUCLEI, find
-from .split import assign, folds
+from .split import assign, divided
 from .stream import Stream, TrainingSet, together
+from .views import Views
+from .windows import cropped
+
+FORMAT = 1  # of what is kept on disk: another one where the same files and settings give something else than before
+FOREGROUND = "foreground"  # beside a mask on disk: the flat indices of its foreground, of which one is read where it is looked for
 
 
 class Data:
@@ -44,10 +52,16 @@ class Data:
     rates, split_seed: how cases are split where the data bring no lists; by patient, by hash, so that adding cases moves none.
     fold, folds: cross-validation. Training and validation cases are divided anew into `folds` parts by patient, and part `fold`
     is the validation; the test split stays. An nnU-Net raw folder's splits_final.json is taken as it is.
-    cache_gb: decoded cases are kept in memory up to this size.
+    cache_gb: preprocessed cases are kept in memory up to this size.
+    cache_disk_gb, cache_folder: those that have no room there are kept on disk (`cache.py`), of which a patch reads what it shows and no
+    more; up to this size in this folder, for all data sets and runs together, the oldest removed first. By default nothing is;
+    the folder is SOMITE_CACHE, or somite/cases in the user's cache. For volumes, 50 to 500 say.
     extra: a further folder whose images are for training alone, such as generated ones (`extra.py`).
     raters: each training example has the mask of one rater, drawn anew each time, from the files in raters/ (see `raters.py`);
     validation and evaluation compare with masks/ as ever. For binary masks.
+    body: samples have an entry "body" as well, of the whole volume (`body.py`); None where everything is body, as in MR.
+    coordinates: samples have an entry "coordinates" as well, made once of the whole volume before anything is cut or augmented.
+    views: training examples are two views of one scan (`views.py`); what is validated stays whole, with an entry "spacing" (1, 3) in mm.
     """
 
     def __init__(
@@ -69,6 +83,11 @@ class Data:
         splits: str | None = None,
         classes: list[str] | None = None,
         extra: Extra | None = None,
+        body: Body | None = None,
+        coordinates: Coordinates | None = None,
+        views: Views | None = None,
+        cache_disk_gb: float = 0.0,
+        cache_folder: str | None = None,
     ) -> None:
         if raters and labels is not None:
             raise InputError("--data.raters is for binary masks, and --data.labels names classes: leave one of them out")
@@ -82,13 +101,38 @@ class Data:
         self.rates = rates or {"train": 0.7, "val": 0.1, "test": 0.2}
         self.cache_gb, self.fold, self.folds, self.raters = cache_gb, fold, folds, raters
         self.foreground, self.splits, self.classes, self.extra = foreground, splits, classes, extra
+        if cache_disk_gb < 0 or (cache_folder and not cache_disk_gb):
+            told = f"--data.cache_folder {cache_folder}" if cache_folder else f"--data.cache_disk_gb {cache_disk_gb:g}"
+            raise InputError(f"{told}: say with --data.cache_disk_gb how many GB of preprocessed cases may be kept on disk, 0 for none")
+        self.body, self.coordinates, self.views = body, coordinates, views
+        self.disk = (
+            DiskCache(Path(cache_folder) if cache_folder else default_folder(), cache_disk_gb * 2**30) if cache_disk_gb > 0 else None
+        )
         self.needs = frozenset({"image", "mask"})
         self._forget()
+        self.refuse()
+
+    def refuse(self) -> None:
+        """Raises InputError for parts that do not go together."""
+        deep = self.preprocess.dims == 3 and self.preprocess.orientation == "RAS"
+        for name, part in (("coordinates", self.coordinates), ("views", self.views)):
+            if part is not None and not deep:
+                raise InputError(
+                    f"--data.{name} is of volumes whose axes are known: set --data.preprocess.dims 3 and --data.preprocess.orientation RAS"
+                )
+        beside = {"crop": self.crop, "augment": self.augment, "foreground_rate": self.foreground_rate, "raters": self.raters}
+        given = [name for name, value in beside.items() if value]
+        if self.views is not None and given:
+            raise InputError(
+                f"--data.{given[0]} is not for --data.views, which cuts and changes views in its own way: leave one of them out"
+            )
 
     def _forget(self) -> None:
         self._cases: dict[str, list[Case]] = {}
         self._cache: dict[Case, Sample] = {}
         self._rated: dict[Case, Tensor] = {}
+        self._keys: dict[Case, str] = {}
+        self._how = ""
         self.room = self.cache_gb * 2**30
         self.__dict__.pop("source", None)
 
@@ -131,7 +175,7 @@ class Data:
         if split == "all":
             return self.enough(self.source.all)
         if not self._cases:
-            self._cases = self.joined(self.find() if self.fold is None else self.divided(self.find(), self.fold))
+            self._cases = self.joined(self.find() if self.fold is None else self.folded(self.find(), self.fold))
         if not self._cases.get(split):
             raise InputError(
                 f"{self.path} has no cases in the split {split!r}; it has {', '.join(f'{k} ({len(v)})' for k, v in self._cases.items())}"
@@ -144,6 +188,7 @@ class Data:
         return [case for case in cases if all(there(case) for name, there in has.items() if name in self.needs)]
 
     def find(self) -> dict[str, list[Case]]:
+        """The splits, before any cross-validation."""
         splits = {name: self.enough(self.source.split(name)) for name in self.source.splits}
         if not splits:
             return assign(self.enough(self.source.all), self.rates, self.split_seed)
@@ -151,6 +196,9 @@ class Data:
             rate = self.rates.get("val", 0.1)
             splits |= assign(splits["train"], {"train": 1 - rate, "val": rate}, self.split_seed)
         return splits
+
+    def folded(self, found: dict[str, list[Case]], fold: int) -> dict[str, list[Case]]:
+        return divided(found, fold, self.folds, self.split_seed, self.path / "splits_final.json", self.source.cases)
 
     def joined(self, found: dict[str, list[Case]]) -> dict[str, list[Case]]:
         """With the extra cases in training."""
@@ -160,29 +208,27 @@ class Data:
         more = self.enough(self.extra.cases(self.needs, self.source.classes, len(own)))
         return {**found, "train": more if self.extra.alone else own + more}
 
-    def divided(self, found: dict[str, list[Case]], fold: int) -> dict[str, list[Case]]:
-        """Training and validation cases as this fold of the cross-validation has them."""
-        pool = sorted([*found.get("train", []), *found.get("val", [])], key=lambda case: case.id)
-        path = self.path / "splits_final.json"
-        if not path.is_file():
-            return {**found, **folds(pool, self.folds, self.split_seed)[fold]}
-        listed = read_json(path)
-        parts = [part for part in listed if isinstance(part, dict) and {"train", "val"} <= set(part)] if isinstance(listed, list) else []
-        if len(parts) != self.folds:
-            raise InputError(f"{path} does not list {self.folds} folds of train and val; set --data.folds to as many as it has, or mend it")
-        known = self.source.cases
-        chosen = {name: [str(i) for i in parts[fold][name]] for name in ("train", "val")}
-        check_splits(path, {**chosen, "test": [case.id for case in found.get("test", [])]}, known)
-        return {**found, **{name: [known[i] for i in sorted(ids)] for name, ids in chosen.items()}}
-
     def read(self, case: Case) -> Record:
         names = self.source.classes if case.labels is not None else tuple(self.classes or ())
         return replace(read(case, self.labels, self.mask_threshold, self.foreground), classes=names)
 
     def sample(self, record: Record, entries: Collection[str]) -> Sample:
-        """{"image": (n, c, *s), "mask": (n, 1, *s), "labels": (n, classes)}: these entries of a case, as the network sees them."""
+        """{"image": (n, c, *s), "mask": (n, 1, *s), "labels": (n, classes)}: these entries of a case, as the network sees them.
+
+        Those that these data have beside come too: "body" (n, 1, *s), "coordinates" (1, 3, *s), "spacing" (1, 3) in mm.
+        """
         made = {"image": self.preprocess.image, "mask": self.preprocess.mask, "labels": self.preprocess.labels}
-        return {name: made[name](record) for name in sorted(entries)}
+        sample = {name: made[name](record) for name in sorted(entries)}
+        if self.body is not None:
+            sample["body"] = self.preprocess.nearest(self.body(record), record).to(torch.uint8)
+        if self.coordinates is not None:
+            image = sample["image"] if "image" in sample else self.preprocess.image(record)
+            body = sample["body"][0] if "body" in sample else None
+            sample["coordinates"] = self.coordinates(image[0], record, self.preprocess.spacing(record), body)[None].float()
+        spacing = None if self.views is None else self.preprocess.spacing(record)
+        if spacing is not None:
+            sample["spacing"] = torch.tensor([spacing])
+        return sample
 
     def stream(self, batch: int, total: int, seed: int, start: int = 0, rank: int = 0, world: int = 1, workers: int = 0) -> DataLoader:
         """The training batches `start` .. `total` - 1 of process `rank` of `world`."""
@@ -194,50 +240,59 @@ class Data:
     def draw(self, index: int, seed: int) -> Sample:
         """Training example of case `index`: {"image": (c, *s), "mask": (1, *s), "labels": (classes,)}; slice, crop and augmentation follow from `seed`."""
         case = self.cases("train")[index]
-        rows = self.loaded(case)
+        rows, mapped = self.kept(case)
+        foreground = rows.pop(FOREGROUND, None)
         random = np.random.default_rng(seed)
+        if self.views is not None:
+            if "spacing" not in rows:
+                raise InputError(f"{case.id} does not say how far apart its voxels are, which --data.views must know; give NIfTI volumes")
+            return self.views(rows["image"][0], rows["body"][0] if "body" in rows else None, rows["spacing"][0].tolist(), random)
         if self.raters:
             rated = self.rated(case)
-            rows = {**rows, "mask": rated[:, [int(random.integers(rated.shape[1]))]]}
+            rows, foreground = {**rows, "mask": rated[:, [int(random.integers(rated.shape[1]))]]}, None
         centre = None
-        if random.random() < self.foreground_rate and "mask" in rows and bool(rows["mask"].any()):
-            inside = rows["mask"].nonzero()
-            centre = inside[random.integers(len(inside))].tolist()  # (n, 0, *s)
+        if random.random() < self.foreground_rate and "mask" in rows:
+            centre = chosen(rows["mask"], foreground, random)
         row = centre[0] if centre else int(random.integers(len(rows["image"])))
         sample = {name: part[row] for name, part in rows.items()}
         if self.crop is not None:
-            sample = self.cropped(sample, centre[2:] if centre else None, random)
+            sample = cropped(sample, self.crop, centre[2:] if centre else None, random)
+        if mapped:  # not before: what is outside of the window is not read
+            sample = {name: part.clone() for name, part in sample.items()}
         if self.augment is not None:
             sample = self.augment(sample, int(random.integers(2**32)))
         return {name: part.contiguous() for name, part in sample.items()}
 
-    def cropped(self, sample: Sample, centre: list[int] | None, random: np.random.Generator) -> Sample:
-        """A random window, around `centre` where one is given; smaller images are mirrored to the window's size."""
-        space, maps = sample["image"].shape[1:], spatial(sample)
-        size = [self.crop] * len(space) if isinstance(self.crop, int) else list(self.crop or ())
-        if len(size) != len(space):
-            raise InputError(f"--data.crop {self.crop} has {len(size)} numbers for {len(space)} axes; give one an axis, or one for all")
-        for axis, (have, want) in enumerate(zip(space, size, strict=True)):
-            if have < want:
-                maps = {name: mirrored(part, axis + 1, want) for name, part in maps.items()}
-                start = 0
-            elif centre is not None:
-                start = int(np.clip(centre[axis] - random.integers(want), 0, have - want))
-            else:
-                start = int(random.integers(have - want + 1))
-            maps = {name: part.narrow(axis + 1, start, want) for name, part in maps.items()}
-        return {**sample, **maps}
-
     def loaded(self, case: Case) -> Sample:
-        """All that the task needs of a case, from memory where there is room."""
+        """All that the task needs of a case, from memory or disk where it is kept."""
+        return {name: part for name, part in self.kept(case)[0].items() if name != FOREGROUND}
+
+    def kept(self, case: Case) -> tuple[Sample, bool]:
+        """A case's sample, and whether it is a file's memory, which is not to be held on to. With it may come where its foreground is."""
         if case in self._cache:
-            return self._cache[case]
+            return dict(self._cache[case]), False
+        found = None if self.disk is None else self.disk.get(self.key(case))
+        if found is not None:
+            return found, True
         sample = self.sample(self.read(case), self.needs)
         if "mask" in sample:
             sample["mask"] = sample["mask"].to(torch.uint8)
         if self.fits(*sample.values()):
             self._cache[case] = sample
-        return sample
+        elif self.disk is not None:
+            extra = {FOREGROUND: sample["mask"].flatten().nonzero()[:, 0]} if "mask" in sample else {}
+            self.disk.put(self.key(case), {**sample, **extra})
+        return dict(sample), False
+
+    def key(self, case: Case) -> str:
+        """What tells this case's entry on disk from all others: its files, and all that is done with them."""
+        if case not in self._keys:
+            if not self._how:
+                values = (self.labels, self.mask_threshold, self.foreground, self.classes, self.needs, self.views is not None)
+                where = None if self.coordinates is None else (type(self.coordinates), self.coordinates.settings)
+                self._how = identity(FORMAT, torch.__version__, values, self.preprocess, self.body, where)
+            self._keys[case] = identity(self._how, stamp(case))[:40]
+        return self._keys[case]
 
     def rated(self, case: Case) -> Tensor:
         """(n, r, *s): what each of r raters marked, as the network sees it."""
@@ -256,3 +311,12 @@ class Data:
             return False
         self.room -= size
         return True
+
+
+def chosen(mask: Tensor, foreground: Tensor | None, random: np.random.Generator) -> list[int] | None:
+    """A voxel (n, 0, *s) of a mask's foreground, each as likely, if it has any. foreground: where it is, flat, if that is known."""
+    if foreground is None:
+        foreground = mask.flatten().nonzero()[:, 0]
+    if not len(foreground):
+        return None
+    return [int(i) for i in np.unravel_index(int(foreground[random.integers(len(foreground))]), tuple(mask.shape))]

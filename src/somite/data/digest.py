@@ -1,7 +1,9 @@
-"""What a report says of the data it was made from."""
+"""What tells data apart: their contents, for reports, and quicker their files' sizes and times, for what is kept of them."""
 
+import glob
 import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 
 from ..files import sha256
 from .record import Case
@@ -19,6 +21,20 @@ def digest(cases: Sequence[Case]) -> str:
             row.append(repr(case.labels))
         total.update(("\x1f".join(row) + "\x1e").encode())
     return total.hexdigest()
+
+
+def stamp(case: Case) -> tuple[object, ...]:
+    """Everything of a case but the contents of its files, for which size and time of change stand; on one machine."""
+    files = [*case.files, *([] if case.mask is None else [case.mask]), *([] if case.packed is None else [case.packed.path])]
+    rest = () if case.packed is None else (case.packed.name, case.packed.index)
+    return case.id, case.labels, rest, *(one for file in files for one in _stamped(file))
+
+
+def _stamped(file: Path) -> list[object]:
+    """With the file that a header of its own kind speaks of, which has its name."""
+    apart = file.suffix.lower() in (".mhd", ".nhdr")
+    seen = sorted(file.parent.glob(f"{glob.escape(file.stem)}.*")) if apart else [file]
+    return [(str(one.resolve()), one.stat().st_size, one.stat().st_mtime_ns) for one in seen]
 
 
 def summary(cases: Sequence[Case]) -> dict[str, int]:

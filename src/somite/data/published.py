@@ -2,11 +2,14 @@
 
     cvc-clinicdb-by-sequence   no video stands in two splits (29 sequences; 408, 67 and 137 frames)
     cvc-clinicdb-by-frame      frames are dealt out at random, as most papers do: near copies of test frames are trained on
+    btcv-fold-0 to -4          vox2vec's five folds over the 30 training scans of BTCV: 23 for training, 1 for validation, 6 for testing
 
 A file holds {"train": [ids], "val": [ids], "test": [ids], "groups": {id: group}, "note": text}; ids are the files' names, with or
-without leading zeros.
+without leading zeros, or the numbers that these end with, where that is unambiguous (0021 is img0021 too).
 """
 
+import re
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,9 +32,12 @@ def resplit(source: Source, name: str) -> Source:
     if not splits or not all(isinstance(ids, list) and all(isinstance(one, str) for one in ids) for ids in splits.values()):
         raise InputError(f'{path} should hold {{"train": [ids], "val": [ids], "test": [ids]}}')
     own = {**{case.lstrip("0"): case for case in source.cases}, **{case: case for case in source.cases}}
+    ending = {case: found[0].lstrip("0") for case in source.cases if (found := re.search(r"\d+$", case))}
+    often = Counter(ending.values())
+    numbered = {number: case for case, number in ending.items() if often[number] == 1}
 
     def called(one: str) -> str:
-        return own.get(one) or own.get(one.lstrip("0")) or one
+        return own.get(one) or own.get(one.lstrip("0")) or numbered.get(one.lstrip("0")) or one
 
     named = {key: [called(one) for one in ids] for key, ids in splits.items()}
     of = {called(one): group for one, group in dict(groups or {}).items()}

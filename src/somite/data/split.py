@@ -9,9 +9,12 @@ turn, so a case that is added later does move others.
 
 from collections.abc import Mapping, Sequence
 from math import isclose
+from pathlib import Path
 
 from ..errors import InputError
+from ..files import read_json
 from ..rng import derive
+from .listing import check_splits
 from .record import Case
 
 
@@ -45,6 +48,22 @@ def folds(cases: Sequence[Case], n: int = 5, seed: int = 0) -> list[dict[str, li
         {"train": [case for case in cases if home[case.group] != k], "val": [case for case in cases if home[case.group] == k]}
         for k in range(n)
     ]
+
+
+def divided(
+    found: Mapping[str, list[Case]], fold: int, n: int, seed: int, listing: Path, known: Mapping[str, Case]
+) -> dict[str, list[Case]]:
+    """Training and validation cases as this fold of n has them: as listed in nnU-Net's splits_final.json where that is there, else anew."""
+    pool = sorted([*found.get("train", []), *found.get("val", [])], key=lambda case: case.id)
+    if not listing.is_file():
+        return {**found, **folds(pool, n, seed)[fold]}
+    listed = read_json(listing)
+    parts = [part for part in listed if isinstance(part, dict) and {"train", "val"} <= set(part)] if isinstance(listed, list) else []
+    if len(parts) != n:
+        raise InputError(f"{listing} does not list {n} folds of train and val; set --data.folds to as many as it has, or mend it")
+    chosen = {name: [str(i) for i in parts[fold][name]] for name in ("train", "val")}
+    check_splits(listing, {**chosen, "test": [case.id for case in found.get("test", [])]}, known)
+    return {**found, **{name: [known[i] for i in sorted(ids)] for name, ids in chosen.items()}}
 
 
 def _at(u: float, rates: Mapping[str, float]) -> str:

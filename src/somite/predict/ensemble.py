@@ -63,7 +63,8 @@ def answer(
 ) -> Result:
     """`members` independent samples of each model, each a function of (seed, case, slice, member) whatever the batch."""
     rows = models[0].shape[0]
-    step = max(1, batch // members) if fusion.local else rows
+    apart = fusion.local and all(model.preprocess.whole for model in models)  # else slices are not slabs of the file's volume
+    step = max(1, batch // members) if apart else rows
     slabs = [range(at, min(at + step, rows)) for at in range(0, rows, step)]
     drawn = ([model.members(record, slab, members, seed, batch) for model in models] for slab in slabs)
     return joined([fused(record, chain.from_iterable(streams), fusion, keep) for streams in drawn], models[0].preprocess.axis)

@@ -38,7 +38,7 @@ from .progress import Line
 LAST = "checkpoints/last.ckpt"
 FEW = 50  # cases that are read without a bar
 # What may differ when a run is resumed: none of it changes the weights.
-FREE = ("training.workers", "training.checkpoint", "data.cache_gb")
+FREE = ("training.workers", "training.checkpoint", "data.cache_gb", "data.cache_disk_gb", "data.cache_folder")
 
 
 def train(config: Namespace, out: Path, name: str = "") -> None:
