@@ -250,6 +250,15 @@ def test_convolutions_are_of_the_codec_and_of_the_network_if_it_has_them(run):
     assert overrides(tree, convolutions="direct") == {"--method.codec.convolutions": "direct", "--method.network.convolutions": "direct"}
 
 
+def test_the_overlap_is_of_windows_around_the_network(run):
+    tree = yaml.safe_load(run.source)
+    with pytest.raises(InputError, match=r"not in windows; leave --overlap out"):
+        overrides(tree, overlap=0.25)
+    windows = {"class_path": "somite.predict.tiling.Windows", "init_args": {"patch": [8, 8], "overlap": 0.5}}
+    windows["init_args"]["network"], tree["method"]["init_args"]["network"] = tree["method"]["init_args"]["network"], windows
+    assert overrides(tree, overlap=0.25) == {"--method.network.overlap": "0.25"}
+
+
 def test_automata_only_options_are_refused_for_other_networks(run):
     tree = yaml.safe_load(run.source)
     assert overrides(tree, arithmetic="bfloat16") == {"--method.network.arithmetic": "bfloat16"}

@@ -35,7 +35,7 @@ def shrunk(name: str, channels: int, vae: Path) -> list[str]:  # noqa: C901 - on
     """Overrides that make any recipe tiny: the network's known sizes, two steps of everything."""
     config = parse(path_of(name))
     network, place = config.method.init_args.network, "--method.network"
-    if network.class_path.endswith("Guided"):
+    if network.class_path.endswith(("Guided", "Windows")):
         network, place = network.init_args.network, f"{place}.network"
     arguments = vars(network.init_args)
     small = {

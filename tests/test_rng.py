@@ -103,3 +103,33 @@ def test_what_was_drawn_is_drawn_again_after_a_rewind(rows):
         after = rng.normal((2, 3), CPU)
     assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))
     assert not torch.equal(after, first[0])
+
+
+def test_parts_of_rows_have_streams_that_their_rows_began():
+    """A part is the same in any batch of parts, differs from the others and from call to call, and costs a row nothing where none draws."""
+
+    def drawn(batches, calls=1):
+        with rng.seeded(0, ["a", "b"]):
+            found = []
+            for _ in range(calls):
+                for rows in batches:
+                    with rng.parts(rows):
+                        found += rng.normal((len(rows), 5), CPU)
+            return torch.stack(found), rng.normal((2, 5), CPU)
+
+    together, after = drawn([[0, 0, 0, 1, 1, 1]])
+    one_by_one, _ = drawn([[0], [0, 0, 1], [1, 1]])
+    assert torch.equal(one_by_one, together)
+    assert len(drawn([[0, 0, 0, 1, 1, 1]], calls=2)[0].flatten().unique()) == 60
+    with rng.seeded(0, ["a", "b"]):
+        with rng.parts([0, 1]):
+            pass
+        untouched = rng.normal((2, 5), CPU)
+    with rng.seeded(0, ["a", "b"]):
+        assert torch.equal(rng.normal((2, 5), CPU), untouched)
+    assert not torch.equal(after, untouched)
+    torch.manual_seed(0)
+    with rng.parts([0, 0]):
+        found = rng.normal((2, 5), CPU)
+    torch.manual_seed(0)
+    assert torch.equal(rng.normal((2, 5), CPU), found)  # outside of `seeded` nothing changes

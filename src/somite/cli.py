@@ -46,6 +46,7 @@ def parser() -> Parser:
         precision="32",
         updates=None,
         heredity=None,
+        overlap=None,
         guidance=None,
         extractor=None,
     )
@@ -193,14 +194,14 @@ def add_analyses(commands: Any) -> None:  # noqa: ANN401 - argparse keeps the ty
     calibration.add_argument("--out", type=Path, required=True)
 
     raters = kinds.add_parser("raters", help="does an ensemble vary as several raters do? GED, matched IoU, collective insight")
-    offer(raters, *RUN, "--steps", "--benefit", "--readout")
+    offer(raters, *RUN, "--steps", "--benefit", "--readout", "--overlap")
     raters.add_argument("--split", default="test")
     raters.add_argument("--members", dest="sizes", metavar="N", type=int, nargs="+", default=[1, 4, 8, 16], help="ensemble sizes")
     raters.add_argument("--limit", type=int, help="the first so many cases")
     raters.add_argument("--out", type=Path, help="default: RUN/raters")
 
     stability = kinds.add_parser("stability", help="does a run give the same answer twice? PSNR, SSIM, LPIPS, Dice over seeds")
-    offer(stability, *RUN, "--with", "--steps", "--benefit", "--readout")
+    offer(stability, *RUN, "--with", "--steps", "--benefit", "--readout", "--overlap")
     stability.add_argument("--split", default="test")
     stability.add_argument("--seeds", type=int, default=10, metavar="N", help="so many, from --seed on (default: 10)")
     stability.add_argument("--members", type=int, default=1, help="ensemble size of each answer (default: 1)")
@@ -269,12 +270,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--firing": {"choices": ["stochastic", "expected"], "help": "cellular automata: random cells, or their mean field"},
     "--precision": {"choices": ["32", "bf16"], "default": "32", "help": "arithmetic of cellular automata"},
     "--convolutions": {"choices": ["winograd", "direct"], "help": "SDSeg on a CPU: fast (default), or torch's own"},
+    "--overlap": {"type": float, "metavar": "SHARE", "help": "of windows, where the run cuts images into windows (default: the recipe's)"},
     "--calibrated": {"action": "store_true", "help": "apply the temperature that `somite calibrate` fitted"},
     "--device": {"help": "cpu, cuda, cuda:1 ... (default: the GPU where there is one)"},
     "--trust": {"action": "store_true", "help": "build classes from outside somite that the run names"},
 }
 RUN = ("run", "--seed", "--firing", "--precision", "--convolutions", "--device", "--trust")  # whatever the network is asked
-SAMPLING = ("--members", "--steps", "--sampler", "--benefit", "--readout")  # how a case is segmented
+SAMPLING = ("--members", "--steps", "--sampler", "--benefit", "--readout", "--overlap")  # how a case is segmented
 
 
 def offer(command: argparse.ArgumentParser, *names: str) -> None:

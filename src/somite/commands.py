@@ -296,6 +296,7 @@ SHORT = (
     "updates",
     "guidance",
     "extractor",
+    "overlap",
 )  # options of sampling by the command line's names
 
 

@@ -37,6 +37,21 @@ class Rows:
         return self._generators[device]
 
 
+class Parts(Rows):
+    """A generator for each part of a row, seeded by the row's own generator when it is first needed."""
+
+    def __init__(self, whole: Rows, rows: Sequence[int]) -> None:
+        super().__init__([])
+        self.whole, self.rows = whole, rows
+
+    def on(self, device: torch.device) -> list[Generator]:
+        if device not in self._generators:
+            own = self.whole.on(device)
+            seeds = [int(torch.randint(2**62, (), generator=own[row], device=device)) for row in self.rows]
+            self._generators[device] = [Generator(device).manual_seed(seed) for seed in seeds]
+        return self._generators[device]
+
+
 _rows: ContextVar[Rows | None] = ContextVar("rows", default=None)
 
 
@@ -48,6 +63,22 @@ def seeded(seed: int, names: Sequence[object]) -> Iterator[None]:
         with torch.random.fork_rng():
             torch.manual_seed(derive(seed, *names))  # for what draws without this module, dropout say
             yield
+    finally:
+        _rows.reset(token)
+
+
+@contextmanager
+def parts(rows: Sequence[int]) -> Iterator[None]:
+    """The batch within is of parts of rows, such as windows: part i draws from a stream of its own that row rows[i] began. Nothing
+    changes outside of `seeded`, nor for rows whose parts draw nothing.
+    """
+    whole = _rows.get()
+    if whole is None:
+        yield
+        return
+    token = _rows.set(Parts(whole, rows))
+    try:
+        yield
     finally:
         _rows.reset(token)
 

@@ -109,6 +109,7 @@ OPTIONS = {
         "a feed-forward method has no steps between which something is inherited; leave --heredity out",
     ),
     "guidance": Option("guidance", plain, "this run's network is not guided; leave --guidance out"),
+    "overlap": Option("overlap", plain, "this run's network is given images as a whole, not in windows; leave --overlap out"),
     "convolutions": Option(
         "method.codec.convolutions",
         plain,

@@ -35,6 +35,14 @@ class Output:
 class Network(nn.Module, ABC):
     """A map from (noisy target, timestep, condition) to an Output."""
 
+    def whole(self, cond: Cond) -> Cond:
+        """What is made once of a whole case before windows are cut from it, such as noise that belongs to places; maps lie over the image.
+
+        Only windows (predict/tiling.py) ask for it, without a gradient: a network that needs what it makes also makes it in `encode`,
+        where the condition does not hold it yet. A row of `cond` is a case, not a member, so what is drawn has a seed of its own.
+        """
+        return cond
+
     def encode(self, cond: Cond) -> Cond:
         """The part of the condition's encoding that depends on neither x nor t: computed once per case."""
         return cond

@@ -53,6 +53,9 @@ class Guided(Network):
         self.network, self.guidance, self.drop, self.forget = network, guidance, drop, forget
         self.shared_draws, self.channels, self.labels = shared_draws, channels, tuple(labels)
 
+    def whole(self, cond: Cond) -> Cond:
+        return self.network.whole(cond)
+
     def encode(self, cond: Cond) -> Cond:
         lacking = [name for name in self.labels if name not in cond]
         if lacking:

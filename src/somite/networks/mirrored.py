@@ -17,6 +17,9 @@ class Mirrored(Network):
         super().__init__()
         self.network = network
 
+    def whole(self, cond: Cond) -> Cond:
+        return self.network.whole(cond)
+
     def forward(self, x: Maps, t: Timesteps, cond: Cond, state: State = None) -> Output:
         if self.training:
             return self.network(x, t, self.network.encode(cond), state)

@@ -13,6 +13,7 @@ from ..files import read_json
 from ..pipeline import Run
 from ..tasks.task import Row
 from ..tasks.view import Found
+from ..types import Network
 
 
 @dataclass
@@ -58,7 +59,15 @@ def weights(run: Run) -> int:
 
 
 def network(run: Run) -> str:
-    return type(run.method.network).__name__
+    return type(innermost(run)).__name__
+
+
+def innermost(run: Run) -> Network:
+    """The network within those around it, which cut windows, mirror or guide."""
+    network = run.method.network
+    while isinstance(inner := getattr(network, "network", None), Network):
+        network = inner
+    return network
 
 
 def method(run: Run) -> str:
@@ -68,7 +77,7 @@ def method(run: Run) -> str:
 
 def source(run: Run) -> str:
     """The sentence that names the network's paper: the first that carries a year, of its file or its class."""
-    kind = type(run.method.network)
+    kind = type(innermost(run))
     told = [inspect.cleandoc(text).split("\n\n")[0] for text in (sys.modules[kind.__module__].__doc__, kind.__doc__) if text]
     dated = [text for text in told if re.search(r"\b(19|20)\d\d\b", text)]
     return " ".join([*dated, *told, kind.__name__][0].split())
