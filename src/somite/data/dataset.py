@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..errors import InputError
+from ..rng import derive
 from ..types import Sample
 from . import labelled
 from .augment import Augmentation
@@ -61,7 +62,7 @@ class Data:
     validation and evaluation compare with masks/ as ever. For binary masks.
     body: samples have an entry "body" as well, of the whole volume (`body.py`); None where everything is body, as in MR.
     coordinates: samples have an entry "coordinates" as well, made once of the whole volume before anything is cut or augmented.
-    views: training examples are two views of one scan (`views.py`); what is validated stays whole, with an entry "spacing" (1, 3) in mm.
+    views: training examples are two views of one scan (`views.py`); what is answered stays whole, with an entry "spacing" (1, 3) in mm.
     """
 
     def __init__(
@@ -244,9 +245,7 @@ class Data:
         foreground = rows.pop(FOREGROUND, None)
         random = np.random.default_rng(seed)
         if self.views is not None:
-            if "spacing" not in rows:
-                raise InputError(f"{case.id} does not say how far apart its voxels are, which --data.views must know; give NIfTI volumes")
-            return self.views(rows["image"][0], rows["body"][0] if "body" in rows else None, rows["spacing"][0].tolist(), random)
+            return self.two_views(rows, case, random)
         if self.raters:
             rated = self.rated(case)
             rows, foreground = {**rows, "mask": rated[:, [int(random.integers(rated.shape[1]))]]}, None
@@ -262,6 +261,20 @@ class Data:
         if self.augment is not None:
             sample = self.augment(sample, int(random.integers(2**32)))
         return {name: part.contiguous() for name, part in sample.items()}
+
+    def two_views(self, rows: Sample, case: Case, random: np.random.Generator) -> Sample:
+        assert self.views is not None
+        if "spacing" not in rows:
+            raise InputError(f"{case.id} does not say how far apart its voxels are, which --data.views must know; give NIfTI volumes")
+        return self.views(rows["image"][0], rows["body"][0] if "body" in rows else None, rows["spacing"][0].tolist(), random)
+
+    def watched(self, case: Case) -> Sample:
+        """What training looks at of a validation case: all of it, or, of data with views, two of them, the same each time, as a batch of one."""
+        rows = self.loaded(case)
+        if self.views is None:
+            return rows
+        views = self.two_views(rows, case, np.random.default_rng(derive("watched", case.id)))
+        return {name: part[None] for name, part in views.items()}
 
     def loaded(self, case: Case) -> Sample:
         """All that the task needs of a case, from memory or disk where it is kept."""

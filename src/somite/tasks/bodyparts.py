@@ -45,7 +45,7 @@ MEANINGS = {
 
 @dataclass
 class Placed:
-    """coordinates (3, *s) at the network's size, native (3, *native), and how they fit the voxels' places."""
+    """coordinates (3, *s) at the network's size, native (3, *native) on the file's voxels, and how they fit the places."""
 
     record: Record
     image: Tensor  # (c, *s)
@@ -96,8 +96,12 @@ class BodyParts(Views):
         found = model.method.sample({"image": image.to(next(model.method.parameters()).device)}, model.shape)[0].cpu()
         places = (model.cond["body"][0, 0] > 0 if "body" in model.cond else torch.ones(found.shape[1:])).nonzero()
         places = places[torch.linspace(0, len(places) - 1, min(POINTS, len(places))).round().long()]
-        mm = places * torch.tensor(model.preprocess.spacing(record, tuple(found.shape[1:])))
-        native = model.preprocess.restore(found[None], record)
+        spacing = model.preprocess.spacing(record)
+        if spacing is None:
+            raise InputError(f"{record.case.id} does not say how far apart its voxels are; give a volume that does (NIfTI, NRRD, DICOM)")
+        mm = places * torch.tensor(spacing)
+        native = np.concatenate([model.preprocess.restore(found[None, i : i + 1], record) for i in range(3)])
+        native[:, model.preprocess.restore(torch.ones_like(found[None, :1]), record)[0] == 0] = np.nan  # what was not looked at
         return Placed(record, image[0], found, native, fitted(found[(slice(None), *places.unbind(1))].T, mm))
 
     def score(self, answer: Placed) -> Scored:

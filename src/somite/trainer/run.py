@@ -204,7 +204,7 @@ def validation(data: Data, rank: int, world: int) -> DataLoader:
 
     def load(batch: list[tuple[int, str]]) -> tuple[Sample, str]:
         ((index, name),) = batch
-        return data.loaded(cases[index]), name
+        return data.watched(cases[index]), name
 
     return DataLoader(items, batch_size=1, collate_fn=load)  # type: ignore[arg-type]
 
