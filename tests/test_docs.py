@@ -14,6 +14,8 @@ import somite
 from official_sdseg import state
 from somite.cli import main, parser
 from somite.data.phantoms import write_phantoms
+from somite.networks.ctpretrain import CTPretrain
+from somite.nn.pyramid_heads import head_for
 from somite.nn.tiny import Tiny
 from somite.recipe import bundled, parse
 
@@ -80,6 +82,9 @@ def test_the_chooser_has_every_recipe_with_its_weights():
         given = parse(path).method.init_args.network
         given = given.init_args.network if given.class_path.endswith(("Guided", "Windows")) else given
         module, _, kind = given.class_path.rpartition(".")
+        if kind == "Probe":
+            assert rows[name] == f"{weights_of_probe(name, given.init_args):,}", name
+            continue
         with torch.device("meta"):  # sizes without memory
             sizes = {**vars(given.init_args)}
             if "classes" in sizes and sizes["classes"] is None:  # as many as the data have
@@ -91,6 +96,19 @@ def test_the_chooser_has_every_recipe_with_its_weights():
                 else getattr(import_module(module), kind)(**sizes)
             )
         assert rows[name] == f"{sum(p.numel() for p in network.parameters() if p.requires_grad):,}", name
+
+
+def weights_of_probe(name, told):
+    """What is trained of a head and, where it is tuned, of the backbone that the recipe is for."""
+    sizes = parse(bundled()["ctpretrain/paper" if name == "probe/paper" else "ctpretrain/small"]).method.init_args.network.init_args
+    with torch.device("meta"):
+        backbone = CTPretrain(**vars(sizes))
+        count = len(told.timesteps) if told.together == "concat" else 1
+        head = head_for(told.head, [count * width for width in backbone.channels(told.side)], told.mask_channels)
+    tuned = (
+        0 if told.tune == "nothing" else sum(p.numel() for p in backbone.parameters()) - sum(p.numel() for p in backbone.out.parameters())
+    )
+    return tuned + sum(p.numel() for p in head.parameters())
 
 
 def test_every_command_is_in_the_reference():

@@ -8,11 +8,14 @@ import pytest
 
 import somite
 from runs import tiny
+from scanned import SMALL as SCANNED
+from scanned import trained
 from somite.data.phantoms import write_phantoms
 from somite.errors import InputError
 from somite.evaluation import evaluate
 from somite.nn.kl import kl_autoencoder
 from somite.recipe import build, dump, parse, path_of
+from somite.tasks.bodyparts import Contrasted
 from somite.tasks.classification import Classification
 from somite.tasks.segmentation import Segmentation
 
@@ -29,6 +32,25 @@ def vae(tmp_path_factory):
     folder = tmp_path_factory.mktemp("vae")
     kl_autoencoder(32, (1, 1), 1).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory):
+    """A pretrained run for the recipes that read another's features."""
+    data = write_phantoms(tmp_path_factory.mktemp("scans"), 5, (12, 10, 8), 1)
+    return trained("ctpretrain/small", data, tmp_path_factory.mktemp("pretrained") / "ct")
+
+
+def shrunk_volumes(name: str, backbone: Path) -> list[str]:
+    """The same for pretraining, body coordinates and probes, whose sizes have other names."""
+    config = parse(path_of(name))
+    small = SCANNED.get(name) or next(options for other, options in SCANNED.items() if other.split("/")[0] == name.split("/")[0])
+    out = [*small, "--training.steps=2", "--training.batch=2", "--data.cache_gb=1", "--training.workers=0"]
+    if name.startswith("probe"):
+        return [*out, f"--method.network.network.backbone.source={backbone}", "--task.members=2"]
+    if config.data.preprocess.init_args.spacing_mm:
+        out.append("--data.preprocess.spacing_mm=[1,1,2]")
+    return out
 
 
 def shrunk(name: str, channels: int, vae: Path) -> list[str]:  # noqa: C901 - one line a kind of part
@@ -89,18 +111,22 @@ LIKE_ANOTHER = {
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in LIKE_ANOTHER else ()) for name in NAMES])
-def test_it_trains_samples_and_is_evaluated(name, vae, tmp_path):
-    channels = 1 if parse(path_of(name)).data.preprocess.init_args.channels == 1 else 3
+def test_it_trains_samples_and_is_evaluated(name, vae, backbone, tmp_path):
+    preprocess, of_scans = parse(path_of(name)).data.preprocess, name.split("/")[0] in ("ctpretrain", "bodyparts", "probe", "vox2vec")
+    channels = 1 if of_scans or preprocess.init_args.channels == 1 else 3
     size = (36, 32) if channels == 3 else (18, 20, 8)
     root = write_phantoms(tmp_path / "data", 5, size, channels)
+    options = shrunk_volumes(name, backbone) if of_scans else shrunk(name, channels, vae)
     try:
-        out = tiny(root, tmp_path / "run", *shrunk(name, channels, vae), recipe=name)
+        out = tiny(root, tmp_path / "run", *options, recipe=name)
     except InputError as error:
         if "pip install" not in str(error):
             raise
         pytest.skip(str(error))
     run = somite.load(out, device="cpu")
     assert (run.path / "training.json").is_file()
+    if isinstance(run.recipe.task, Contrasted):
+        return  # features, of which there is nothing to evaluate
     if isinstance(run.recipe.task, Classification):
         assert evaluate(run, "test", run.path)["metrics"]["nll"]["mean"] < 10
         assert run.predict(run.recipe.data.cases("test")[0]).names == ("large", "small")
@@ -110,7 +136,7 @@ def test_it_trains_samples_and_is_evaluated(name, vae, tmp_path):
         return
     result = run.predict(run.recipe.data.cases("test")[0])
     assert result.mask.shape == size
-    assert result.members.shape == (2, 1, *size)
+    assert result.members.shape == (2, run.method.codec.maps, *size)
     assert np.isfinite(result.members).all()
     summary = evaluate(run, "test", run.path)
     dice = []

@@ -44,6 +44,7 @@ def parser() -> Parser:
         calibrated=False,
         tolerance=None,
         precision="32",
+        firing=None,
         updates=None,
         heredity=None,
         overlap=None,
