@@ -117,7 +117,7 @@ def parser() -> Parser:
         nargs="+",
         metavar="[KIND] FILE",
         help="the authors' files, told by their names, or KIND first: mednca (model0.pth model1.pth), ensemdiff, segdiff, medsegdiff, sdseg, "
-        "geca, dit",
+        "geca, dit, vox2vec, ape",
     )
     import_.add_argument("--out", type=Path, required=True, help="run folder")
     import_.add_argument("--heads", type=int, help="attention heads, where they are not the published ones (files do not tell)")
