@@ -33,6 +33,7 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/sampling.py
 	$(BIN)/python benchmarks/geca.py
 	$(BIN)/python benchmarks/sdseg.py
+	$(BIN)/python benchmarks/features.py
 
 clean:
 	rm -rf .venv .venv-highest site

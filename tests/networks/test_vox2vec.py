@@ -25,7 +25,8 @@ WIDTHS = doubled(4, 4)
 
 class TestVox2Vec(NetworkContract):
     image_channels, mask_channels = 2, 3
-    spaces = {3: [(8, 8, 8), (5, 1, 6)]}  # noqa: RUF012
+    # Levels of 12, 6 and 3 cells: where the first axis has 2, torch 2.13 computes wrong bfloat16 gradients on some processors.
+    spaces = {3: [(12, 12, 12), (5, 1, 6)]}  # noqa: RUF012
 
     def make(self, dims):
         return Vox2Vec(base=4, levels=3, image_channels=2, mask_channels=3, head="non-linear")

@@ -1,17 +1,19 @@
-"""Heads that read a pyramid, as vox2vec's authors probe with (arXiv 2307.14725): no cell sees its neighbours, so that what is scored are
-the features. Maps (b, c_i, *s_i), finest first -> (b, outputs, *s_0). channels: the c_i, times the timesteps where several are concatenated.
+"""Heads that read a pyramid, as vox2vec's authors probe with (arXiv 2307.14725), and DDPM-Seg's: no cell sees its neighbours, so that what is
+scored are the features. Maps (b, c_i, *s_i), finest first -> (b, outputs, *s_0). channels: the c_i, times the timesteps where several are concatenated.
 """
 
 from collections.abc import Sequence
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .padding import cropped
 from .pyramid import Pyramid, risen, way_up
 
-Head = Literal["linear", "non-linear"]
+Head = Literal["linear", "non-linear", "pixel"]
+SLAB = 2**16  # voxels that a `PixelHead` reads at a time where no gradient is asked for
 
 
 class Residual(nn.Module):
@@ -60,5 +62,43 @@ class NonLinearHead(nn.Module):
         return self.final_block(risen(maps, self.up_blocks, self.skip_blocks, self.right_blocks)[0])
 
 
-def head_for(kind: Head, channels: Sequence[int], outputs: int) -> LinearHead | NonLinearHead:
-    return LinearHead(channels, outputs) if kind == "linear" else NonLinearHead(channels, outputs)
+class PixelHead(nn.Module):
+    """DDPM-Seg's classifier of single pixels (Baranchuk et al. 2022, arXiv 2112.03126): what a voxel's cells hold at all levels, between the
+    middles of cells, through a perceptron of 128 and 32 units, of 30 classes or more 256 and 128. It has a vector of all channels for each
+    voxel in memory, in training of the whole patch.
+    """
+
+    # Paper: ten of them vote; here: one, and several runs answer together by `--with`.
+
+    def __init__(self, channels: Sequence[int], outputs: int) -> None:
+        super().__init__()
+        first, second = (128, 32) if outputs < 30 else (256, 128)
+        self.layers = nn.Sequential(
+            *(nn.Linear(sum(channels), first), nn.ReLU(), nn.BatchNorm1d(first)),
+            *(nn.Linear(first, second), nn.ReLU(), nn.BatchNorm1d(second)),
+            nn.Linear(second, outputs),
+        )
+        for layer in self.layers:
+            if isinstance(layer, nn.Linear):
+                nn.init.normal_(layer.weight, std=0.02)
+
+    def forward(self, pyramid: Pyramid) -> Tensor:
+        rows = collected(pyramid).movedim(1, -1)
+        parts = [rows.flatten(0, -2)] if self.training else rows.flatten(0, -2).split(SLAB)
+        out = torch.cat([self.layers(part) for part in parts])
+        return out.unflatten(0, rows.shape[:-1]).movedim(-1, 1)
+
+
+def collected(pyramid: Pyramid) -> Tensor:
+    """All levels at the finest one's size, one after the other: linear between the middles of cells, in 2D and 3D."""
+    space = tuple(pyramid[0].shape[2:])
+    mode = "bilinear" if len(space) == 2 else "trilinear"
+    larger = [cells if tuple(cells.shape[2:]) == space else F.interpolate(cells, size=space, mode=mode) for cells in pyramid]
+    return torch.cat(larger, 1)
+
+
+HEADS = {"linear": LinearHead, "non-linear": NonLinearHead, "pixel": PixelHead}
+
+
+def head_for(kind: Head, channels: Sequence[int], outputs: int) -> nn.Module:
+    return HEADS[kind](channels, outputs)
