@@ -16,6 +16,7 @@ from somite.data.body import Body
 from somite.data.cache import CONTENTS, DiskCache
 from somite.data.coordinates import BodyBox, Scrambled
 from somite.data.dataset import Data
+from somite.data.images import write_png
 from somite.data.phantoms import write_phantoms
 from somite.data.preprocess import Preprocess
 from somite.data.views import Views
@@ -73,6 +74,18 @@ def test_draws_are_the_same_with_and_without_and_resample_once(volumes, tmp_path
         assert all(same(a, b) for a, b in zip(found, wanted, strict=True))
     assert sorted(calls) == sorted(case.id for case in kept.cases("train")[:2])
     assert same(kept.loaded(kept.cases("train")[0]), plain.loaded(plain.cases("train")[0]))
+
+
+def test_a_raters_foreground_is_the_raters(tmp_path):
+    """Not the mask's, which is known from disk."""
+    root = write_phantoms(tmp_path / "data", 3, (24, 20))
+    for index in range(3):
+        for rater in range(2):
+            mark = np.zeros((24, 20), np.uint8)
+            mark[rater * 20, index] = 255
+            write_png(root / "raters" / f"case{index:03d}_{rater}.png", mark)
+    data = Data(str(root), crop=4, foreground_rate=1.0, raters=True, cache_gb=0, cache_disk_gb=1, cache_folder=str(tmp_path / "kept"))
+    assert all(data.draw(0, seed)["mask"].sum() == 1 for seed in range(12))
 
 
 def test_memory_comes_first_and_by_default_nothing_is_written(volumes, tmp_path, monkeypatch):
