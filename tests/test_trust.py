@@ -1,5 +1,7 @@
 """A stranger's recipe is refused before anything expands it; classes and files that it may not name are in test_pipeline.py."""
 
+from pathlib import Path
+
 import pytest
 import yaml
 
@@ -135,3 +137,15 @@ def test_names_of_classes_may_be_any_text_and_name_nothing(tmp_path, monkeypatch
     path.write_text(yaml.safe_dump({**tree, "data": {**tree["data"], "classes": "strange.Thing"}}))
     with pytest.raises(InputError, match=r"strange\.Thing, which is not somite's"):
         only_own(path)
+
+
+def test_a_folder_of_a_cache_is_a_path_and_names_nothing(tmp_path, monkeypatch):
+    (tmp_path / "strange.py").write_text("raise SystemExit('it was imported')\n")
+    (tmp_path / "thing.yaml").write_text("class_path: strange.Thing\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    path = tmp_path / "recipe.yaml"
+    tree = yaml.safe_load(bundled()["classifier/small"].read_text())
+    for name in ("/scratch/cases", "strange.Thing", str(tmp_path / "thing.yaml")):
+        path.write_text(yaml.safe_dump({**tree, "data": {**tree["data"], "cache_folder": name, "cache_disk_gb": 1.0}}))
+        only_own(path)
+        assert build(parse(path)).data.disk.folder == Path(name)

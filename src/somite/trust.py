@@ -14,7 +14,14 @@ from .errors import InputError
 
 OWN = re.compile(r"somite(\.\w+)+")
 # Files that hold no code, and the names of classes, one by one in a list of strings.
-PATHS = (".data.root", ".data.splits", ".data.extra.root", ".method.init_args.timesteps.init_args.path", ".data.classes[]")
+PATHS = (
+    ".data.root",
+    ".data.splits",
+    ".data.extra.root",
+    ".data.cache_folder",
+    ".method.init_args.timesteps.init_args.path",
+    ".data.classes[]",
+)
 PARTS = ({"source", "digest"}, {"weights", "digest"})  # frozen parts and starts, whose places are never read as a class (somite.store)
 WORD = re.compile(r"[\w ,+-]*")
 # Recipes have some hundred nodes and ten levels. Longer scalars can be numbers to base 60, whose reading is quadratic.

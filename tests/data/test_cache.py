@@ -16,6 +16,7 @@ from somite.data.body import Body
 from somite.data.cache import CONTENTS, DiskCache
 from somite.data.coordinates import BodyBox, Scrambled
 from somite.data.dataset import Data
+from somite.data.images import write_png
 from somite.data.phantoms import write_phantoms
 from somite.data.preprocess import Preprocess
 from somite.data.views import Views
@@ -75,6 +76,18 @@ def test_draws_are_the_same_with_and_without_and_resample_once(volumes, tmp_path
     assert same(kept.loaded(kept.cases("train")[0]), plain.loaded(plain.cases("train")[0]))
 
 
+def test_a_raters_foreground_is_the_raters(tmp_path):
+    """Not the mask's, which is known from disk."""
+    root = write_phantoms(tmp_path / "data", 3, (24, 20))
+    for index in range(3):
+        for rater in range(2):
+            mark = np.zeros((24, 20), np.uint8)
+            mark[rater * 20, index] = 255
+            write_png(root / "raters" / f"case{index:03d}_{rater}.png", mark)
+    data = Data(str(root), crop=4, foreground_rate=1.0, raters=True, cache_gb=0, cache_disk_gb=1, cache_folder=str(tmp_path / "kept"))
+    assert all(data.draw(0, seed)["mask"].sum() == 1 for seed in range(12))
+
+
 def test_memory_comes_first_and_by_default_nothing_is_written(volumes, tmp_path, monkeypatch):
     monkeypatch.setenv("SOMITE_CACHE", str(tmp_path / "own"))
     data_of(volumes, None, cache_gb=1, cache_folder=None).draw(0, 0)
@@ -110,8 +123,8 @@ def test_workers_share_what_is_kept(volumes, tmp_path, monkeypatch):
 def write_often(folder, value):
     disk = DiskCache(folder, 2**30)
     for _ in range(30):
-        disk.put("k", {"image": torch.full((1, 40, 40), value), "mask": torch.ones(3, dtype=torch.uint8)})
-        found = disk.get("k")
+        disk.put(key("e"), {"image": torch.full((1, 40, 40), value), "mask": torch.ones(3, dtype=torch.uint8)})
+        found = disk.get(key("e"))
         assert found is not None and float(found["image"].sum()) == 1600 * value, "an entry that is half of one and half of another"
     return disk.off
 
@@ -119,7 +132,7 @@ def write_often(folder, value):
 def test_two_processes_that_write_the_same_do_not_meet(tmp_path):
     with multiprocessing.get_context("fork").Pool(2) as pool:
         assert pool.starmap(write_often, [(tmp_path, 3.0), (tmp_path, 3.0)]) == [False, False]
-    assert [path.name for path in tmp_path.glob("k/*")] and not list(tmp_path.glob("k/.*"))
+    assert sorted(path.name for path in tmp_path.glob("*/*")) == [CONTENTS, "image.npy", "mask.npy"]
 
 
 def settings(root):
@@ -190,19 +203,27 @@ def test_a_broken_entry_is_made_anew(volumes, tmp_path, monkeypatch, damage):
     assert len(calls) == 1 and entries(tmp_path) == [entry]
 
 
+def key(letter):
+    return 40 * letter
+
+
+def letters(folder):
+    return "".join(sorted(path.name[0] for path in entries(folder)))
+
+
 def tensors(megabytes):
     return {"image": torch.zeros(int(megabytes * 2**20), dtype=torch.uint8)}
 
 
 def test_the_oldest_make_room(tmp_path):
     disk = DiskCache(tmp_path, 4 * 2**20)
-    for key, age in (("a", 300), ("b", 200), ("c", 100)):
-        disk.put(key, tensors(1))
-        os.utime(tmp_path / key / CONTENTS, (time.time() - age,) * 2)
+    for letter, age in (("a", 300), ("b", 200), ("c", 100)):
+        disk.put(key(letter), tensors(1))
+        os.utime(tmp_path / key(letter) / CONTENTS, (time.time() - age,) * 2)
     later = DiskCache(tmp_path, 4 * 2**20)
-    assert later.get("a") is not None  # used now, so b is the oldest
-    later.put("d", tensors(1.9))
-    assert {path.name for path in entries(tmp_path)} == {"a", "c", "d"} and not later.off
+    assert later.get(key("a")) is not None  # used now, so b is the oldest
+    later.put(key("d"), tensors(1.9))
+    assert letters(tmp_path) == "acd" and not later.off and not (tmp_path / key("b")).exists()
     assert sum(file.stat().st_size for file in tmp_path.rglob("*") if file.is_file()) <= 4 * 2**20
 
 
@@ -210,23 +231,42 @@ def test_data_that_do_not_fit_keep_what_does(tmp_path, capsys):
     """Cases drawn in turn would each push out the one that is needed next."""
     disk = DiskCache(tmp_path, 2.5 * 2**20)
     for _ in range(2):
-        for key in "abcd":
-            if disk.get(key) is None:
-                disk.put(key, tensors(1))
-    assert {path.name for path in entries(tmp_path)} == {"a", "b"}
+        for letter in "abcd":
+            if disk.get(key(letter)) is None:
+                disk.put(key(letter), tensors(1))
+    assert letters(tmp_path) == "ab"
     told = capsys.readouterr().err
     assert told.count("\n") == 1 and "--data.cache_disk_gb" in told
-    DiskCache(tmp_path, 2**20).put("e", tensors(2))
-    assert not (tmp_path / "e").exists()
+    DiskCache(tmp_path, 2**20).put(key("e"), tensors(2))
+    assert not (tmp_path / key("e")).exists()
 
 
 def test_what_was_abandoned_goes_and_what_is_being_written_stays(tmp_path):
-    for name, age in (("left", 2 * cache.ABANDONED), ("busy", 10)):
-        (tmp_path / name).mkdir(parents=True)
-        (tmp_path / name / "image.npy").write_bytes(b"0" * 2**20)
-        os.utime(tmp_path / name, (time.time() - age,) * 2)
-    DiskCache(tmp_path, 2.5 * 2**20).put("k", tensors(1))
-    assert {path.name for path in tmp_path.iterdir()} == {"busy", "k"}
+    for letter, age in (("a", 2 * cache.ABANDONED), ("b", 10)):
+        folder = tmp_path / key(letter)
+        folder.mkdir(parents=True)
+        (folder / ".x1-image.npy").write_bytes(b"0" * 2**20)  # as files.replacing calls it
+        os.utime(folder, (time.time() - age,) * 2)
+    DiskCache(tmp_path, 2.5 * 2**20).put(key("c"), tensors(1))
+    assert {path.name[0] for path in tmp_path.iterdir()} == {"b", "c"}
+
+
+def test_nothing_else_in_the_folder_is_touched(tmp_path):
+    """Somebody may name a folder that is full of other things, all of them old."""
+    others = [
+        tmp_path / "thesis" / "chapter.npy",
+        tmp_path / "notes.txt",
+        tmp_path / key("a") / "mine" / "x.npy",
+        tmp_path / key("b") / "y.txt",
+    ]
+    for path in others:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"0" * 2**20)
+        os.utime(path.parent, (1e9, 1e9))
+        os.utime(path, (1e9, 1e9))
+    disk = DiskCache(tmp_path, 1.5 * 2**20)
+    disk.put(key("c"), tensors(1))
+    assert all(path.is_file() for path in others)
 
 
 def test_a_full_disk_is_said_once_and_training_goes_on(volumes, tmp_path, monkeypatch, capsys):

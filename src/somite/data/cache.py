@@ -1,7 +1,7 @@
 """Preprocessed cases on disk, as memory-mapped arrays: what a patch does not touch is never read."""
 
 import os
-import shutil
+import re
 import sys
 import time
 from collections.abc import Mapping
@@ -17,6 +17,7 @@ from ..files import read_json, replacing, write_json
 from ..types import Sample
 
 CONTENTS = "contents.json"  # written last: an entry without it is not whole
+KEY = re.compile(r"[0-9a-f]{40}")  # what entries are called, so that in a folder with other things in it nothing else is removed
 ABANDONED = 3600.0  # seconds after which nobody is still writing what is not whole
 
 
@@ -94,7 +95,7 @@ class DiskCache:
     def entries(self) -> list[tuple[float, int, Path]]:
         """When each was last used, its bytes, its folder. What is being written counts as used now."""
         found = []
-        for folder in self.folder.iterdir() if self.folder.is_dir() else ():
+        for folder in filter(lambda path: KEY.fullmatch(path.name), self.folder.iterdir() if self.folder.is_dir() else ()):
             with suppress(OSError):  # removed by another process just now
                 whole = folder / CONTENTS
                 used = whole.stat().st_mtime if whole.exists() else folder.stat().st_mtime + ABANDONED
@@ -115,7 +116,9 @@ def touched(path: Path) -> None:
 
 
 def removed(folder: Path) -> None:
-    """What makes an entry whole goes first, so nobody begins to read what is half gone."""
+    """What makes an entry whole goes first, so nobody begins to read what is half gone; nothing goes that is not of an entry."""
     with suppress(OSError):
-        (folder / CONTENTS).unlink()
-    shutil.rmtree(folder, ignore_errors=True)
+        (folder / CONTENTS).unlink(missing_ok=True)
+        for file in [*folder.glob("*.npy"), *folder.glob(f".*{CONTENTS}")]:  # of tensors, and of those half-written
+            file.unlink()
+        folder.rmdir()

@@ -241,7 +241,7 @@ class Data:
     def draw(self, index: int, seed: int) -> Sample:
         """Training example of case `index`: {"image": (c, *s), "mask": (1, *s), "labels": (classes,)}; slice, crop and augmentation follow from `seed`."""
         case = self.cases("train")[index]
-        rows, mapped = self.kept(case)
+        rows = self.kept(case)
         foreground = rows.pop(FOREGROUND, None)
         random = np.random.default_rng(seed)
         if self.views is not None:
@@ -256,11 +256,9 @@ class Data:
         sample = {name: part[row] for name, part in rows.items()}
         if self.crop is not None:
             sample = cropped(sample, self.crop, centre[2:] if centre else None, random)
-        if mapped:  # not before: what is outside of the window is not read
-            sample = {name: part.clone() for name, part in sample.items()}
         if self.augment is not None:
             sample = self.augment(sample, int(random.integers(2**32)))
-        return {name: part.contiguous() for name, part in sample.items()}
+        return {name: part.contiguous() for name, part in sample.items()}  # of a file's memory no more than the window is read
 
     def two_views(self, rows: Sample, case: Case, random: np.random.Generator) -> Sample:
         assert self.views is not None
@@ -278,15 +276,15 @@ class Data:
 
     def loaded(self, case: Case) -> Sample:
         """All that the task needs of a case, from memory or disk where it is kept."""
-        return {name: part for name, part in self.kept(case)[0].items() if name != FOREGROUND}
+        return {name: part for name, part in self.kept(case).items() if name != FOREGROUND}
 
-    def kept(self, case: Case) -> tuple[Sample, bool]:
-        """A case's sample, and whether it is a file's memory, which is not to be held on to. With it may come where its foreground is."""
+    def kept(self, case: Case) -> Sample:
+        """A case's sample, from a file as it is read from. With it may come where its foreground is."""
         if case in self._cache:
-            return dict(self._cache[case]), False
+            return dict(self._cache[case])
         found = None if self.disk is None else self.disk.get(self.key(case))
         if found is not None:
-            return found, True
+            return found
         sample = self.sample(self.read(case), self.needs)
         if "mask" in sample:
             sample["mask"] = sample["mask"].to(torch.uint8)
@@ -295,7 +293,7 @@ class Data:
         elif self.disk is not None:
             extra = {FOREGROUND: sample["mask"].flatten().nonzero()[:, 0]} if "mask" in sample else {}
             self.disk.put(self.key(case), {**sample, **extra})
-        return dict(sample), False
+        return dict(sample)
 
     def key(self, case: Case) -> str:
         """What tells this case's entry on disk from all others: its files, and all that is done with them."""
