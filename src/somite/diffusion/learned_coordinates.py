@@ -36,6 +36,10 @@ class Learned(Coordinates):
         return run
 
     @property
+    def settings(self) -> object:
+        return self.regressor.digest or self.regressor.source
+
+    @property
     def name(self) -> str:
         return f"learned ({(self.regressor.digest or Path(self.regressor.source).name)[:8]})"
 
