@@ -14,6 +14,7 @@ from somite.recipe import parse
 from somite.studies import geca_ablations, synthetic_augmentation
 from somite.study.run import run_study
 from somite.study.study import Asked, study_of
+from trees import differing
 
 
 @pytest.fixture(scope="module")
@@ -30,16 +31,6 @@ def root(tmp_path_factory):
 
 def grid(study, root, out, **options):
     return {tuple(value for _, value in job.keys): job for job in study.jobs(Asked(root, out, **options))}
-
-
-def flat(tree, at=""):
-    items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
-    return {key: value for name, part in items for key, value in flat(part, f"{at}/{name}").items()} or {at: tree}
-
-
-def differing(tree, base):
-    ours, theirs = flat(tree), flat(base)
-    return {key.split("init_args/")[-1] for key in {*ours} | {*theirs} if ours.get(key) != theirs.get(key)}
 
 
 def test_each_of_gecas_cells_changes_one_thing(tmp_path):
