@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .. import rng
 from ..data.normalise import Normalise, Window
+from ..diffusion.codec import Codec
 from ..diffusion.features import Together, features, field
 from ..diffusion.methods import Diffusion
 from ..diffusion.noise_level import Window as Level
@@ -74,7 +75,7 @@ class Probe(Network):
                 "--method.network.tune decoder trains a way up that --method.network.side encoder does not read; set side both"
             )
         self.schedule = run.method.schedule if isinstance(run.method, Diffusion) else None
-        self.codec = Frozen(run.method.codec)
+        self.frame = Frozen(run.method.codec)
         self.timesteps = self.chosen(timesteps, noise, window_of(run.data.preprocess.normalise))
         self.side: Side = side
         self.together: Together = together
@@ -95,6 +96,11 @@ class Probe(Network):
                 "this backbone was trained without noise and knows no timesteps: set --method.network.timesteps [0] and --method.network.noise none"
             )
         return [0]
+
+    @property
+    def codec(self) -> Codec:
+        """How the backbone's method sees pictures."""
+        return self.frame.module  # type: ignore[return-value]
 
     @property
     def backbone(self) -> Backbone:
@@ -134,7 +140,7 @@ class Probe(Network):
 
     def features(self, cond: Cond) -> Pyramid:
         """The backbone's maps, averaged over draws of noise."""
-        x0, known = self.codec.module.encode(cond["image"]), {name: part for name, part in cond.items() if name == "coordinates"}
+        x0, known = self.codec.encode(cond["image"]), {name: part for name, part in cond.items() if name == "coordinates"}
         if self.schedule is None:
             t = torch.zeros(len(x0), dtype=torch.long, device=x0.device)
             return self.backbone.pyramid(x0, t, {**known, "image": cond["image"]}, self.side)
