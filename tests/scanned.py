@@ -19,6 +19,7 @@ SMALL = {
         "--method.network.widths=[8,16]",
         "--method.network.depths=[1,1]",
     ],
+    "probe/paper": ["--data.crop=8", "--method.network.patch=[8,8,8]"],
     "probe/small": ["--data.crop=8", "--method.network.patch=[8,8,8]"],
     "probe/fine-tuned": ["--data.crop=8", "--method.network.patch=[8,8,8]"],
     "probe/scratch": ["--data.crop=8", "--method.network.patch=[8,8,8]"],

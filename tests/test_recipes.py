@@ -47,7 +47,10 @@ def shrunk_volumes(name: str, backbone: Path) -> list[str]:
     small = SCANNED.get(name) or next(options for other, options in SCANNED.items() if other.split("/")[0] == name.split("/")[0])
     out = [*small, "--training.steps=2", "--training.batch=2", "--data.cache_gb=1", "--training.workers=0"]
     if name.startswith("probe"):
-        return [*out, f"--method.network.network.backbone.source={backbone}", "--task.members=2"]
+        binary = (
+            ["--data.labels=[0,1]", "--method.codec.classes=2", "--method.network.network.mask_channels=1"] if config.data.labels else []
+        )
+        return [*out, *binary, f"--method.network.network.backbone.source={backbone}", "--task.members=2"]
     if config.data.preprocess.init_args.spacing_mm:
         out.append("--data.preprocess.spacing_mm=[1,1,2]")
     return out
