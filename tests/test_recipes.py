@@ -90,9 +90,10 @@ LIKE_ANOTHER = {
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in LIKE_ANOTHER else ()) for name in NAMES])
 def test_it_trains_samples_and_is_evaluated(name, vae, tmp_path):
-    channels = 1 if parse(path_of(name)).data.preprocess.init_args.channels == 1 else 3
+    data = parse(path_of(name)).data
+    channels, classes = (1 if data.preprocess.init_args.channels == 1 else 3), len(data.labels or [0, 1]) - 1
     size = (36, 32) if channels == 3 else (18, 20, 8)
-    root = write_phantoms(tmp_path / "data", 5, size, channels)
+    root = write_phantoms(tmp_path / "data", 5, size, channels, classes)
     try:
         out = tiny(root, tmp_path / "run", *shrunk(name, channels, vae), recipe=name)
     except InputError as error:
@@ -110,13 +111,14 @@ def test_it_trains_samples_and_is_evaluated(name, vae, tmp_path):
         return
     result = run.predict(run.recipe.data.cases("test")[0])
     assert result.mask.shape == size
-    assert result.members.shape == (2, 1, *size)
+    assert result.members.shape == (2, classes + 1 if classes > 1 else 1, *size)
     assert np.isfinite(result.members).all()
     summary = evaluate(run, "test", run.path)
     dice = []
     for case in run.recipe.data.cases("test"):
-        mask, truth = run.predict(case).mask > 0, run.recipe.data.read(case).truth > 0
-        dice.append(2 * (mask & truth).sum() / (mask.sum() + truth.sum()))
+        mask, truth = run.predict(case).mask, run.recipe.data.read(case).truth
+        both = [(mask == label, truth == label) for label in range(1, classes + 1)]
+        dice += [2 * (one & other).sum() / (one.sum() + other.sum()) for one, other in both]
     assert summary["metrics"]["dice"]["mean"] == pytest.approx(np.mean(dice), abs=1e-6)
 
 
