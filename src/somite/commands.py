@@ -271,6 +271,7 @@ SHORT = (
     "steps",
     "readout",
     "firing",
+    "tile",
     "convolutions",
     "tolerance",
     "heredity",

@@ -18,7 +18,9 @@ from .. import rng
 from ..errors import InputError
 from ..nn.automaton import Automaton, BatchNorm, Firing, at_least_one
 from ..nn.enlarge import nearest, taken
+from ..nn.levels import answered, whole
 from ..nn.perception import Perception
+from ..nn.tiled import tileable
 from ..types import Cond, Maps, Network, Output, State, Timesteps
 
 Each = int | list[int]  # one number for all levels, or one for each, coarsest first
@@ -32,7 +34,7 @@ class M3DNCA(Network):
     norm: # Paper: "batch", by the statistics of all cells of all images at hand, in training and at inference, so that an answer depends
     on what else is in the batch, and a patch is another matter than the whole; here: "cell", each cell by its own hidden units, with as
     many weights.
-    firing, arithmetic: at inference, as in `MedNCA`; training is always stochastic.
+    firing, arithmetic, tile: at inference, as in `MedNCA`; training is always stochastic.
     """
 
     def __init__(
@@ -52,9 +54,11 @@ class M3DNCA(Network):
         checkpointing: bool = True,
         firing: Firing | None = None,
         arithmetic: Literal["float32", "bfloat16"] = "float32",
+        tile: int | None = None,
     ) -> None:
         super().__init__()
         at_least_one(levels=levels)
+        firing, self.tile = tileable(tile, firing, local=norm != "batch"), tile
         self.updates, self.scales = each("updates", updates, levels), each("scale", scale, levels - 1, "steps between levels")
         widths, hiddens, kernels = (
             each(name, given, levels) for name, given in (("channels", channels), ("hidden", hidden), ("kernel", kernel))
@@ -66,7 +70,7 @@ class M3DNCA(Network):
         self.patch = None if patch is None else each("patch", patch, dims, "axes")
         if self.patch and min(self.patch) < 2:
             raise InputError(f"--method.network.patch {patch}: a cell needs a neighbour along each axis, so give at least 2")
-        self.widths, self.image_channels, self.mask_channels, self.dims = widths, image_channels, mask_channels, dims
+        self.image_channels, self.mask_channels, self.dims = image_channels, mask_channels, dims
         self.levels = nn.ModuleList(
             Automaton(
                 width,
@@ -84,18 +88,16 @@ class M3DNCA(Network):
         )
 
     def forward(self, x: Maps, t: Timesteps, cond: Cond, state: State = None) -> Output:
-        image, corner = cond["image"], None
-        images = self.pyramid(image)
-        cells = images[0].new_zeros(len(image), 0, *images[0].shape[2:])
-        for at, (rule, width, updates, given) in enumerate(zip(self.levels, self.widths, self.updates, images, strict=True)):
-            if at and self.training and self.patch:
-                corner, given, cells = self.part(given, cells, corner, images[at - 1].shape[2:])
-            elif at:
-                cells = F.interpolate(cells, size=given.shape[2:], mode="nearest")
-            free = width - self.image_channels
-            cells = cells[:, :free]
-            born = cells.new_zeros(len(cells), free - cells.shape[1], *given.shape[2:])
-            cells = rule(torch.cat([given, cells, born], 1), updates)[:, self.image_channels :]
+        images, corner = self.pyramid(cond["image"]), None
+        rules: list[Automaton] = list(self.levels)  # type: ignore[arg-type]
+        if not self.training or self.patch is None:
+            return Output(answered(rules, self.updates, images, self.mask_channels, self.tile))
+        before, cells = images[0].shape[2:], images[0].new_zeros(len(images[0]), 0, *images[0].shape[2:])
+        for at, (rule, updates, given) in enumerate(zip(rules, self.updates, images, strict=True)):
+            size, part = given.shape[2:], given
+            if at:
+                corner, part, cells = self.part(given, cells, corner, before)
+            before, cells = size, whole(rule, updates, part, cells[:, : rule.channels - self.image_channels])[:, self.image_channels :]
         return Output(cells[:, : self.mask_channels], corner=corner)
 
     def pyramid(self, image: Tensor) -> list[Tensor]:

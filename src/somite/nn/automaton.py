@@ -171,8 +171,7 @@ class Automaton(Cellular):
             if self.checkpointing:
                 return checkpoint(self.dense, cells, fired, use_reentrant=False)  # type: ignore[return-value]
             return self.dense(cells, fired)
-        # A depthwise convolution of all cells costs less than gathering the neighbours of half of them.
-        return self.acting(cells, fired) if self.local and self.perceive.groups == 1 else self.dense(cells, fired)
+        return self.acting(cells, fired) if self.local else self.dense(cells, fired)
 
     def dense(self, cells: Tensor, fired: Tensor) -> Tensor:
         """Perception of all cells by convolution; the perceptron for those that act, or for all if the norm is over all."""
@@ -185,16 +184,22 @@ class Automaton(Cellular):
         return cells.flatten(0, -2).index_add(0, index, ds.to(cells.dtype)).view_as(cells)
 
     def acting(self, cells: Tensor, fired: Tensor) -> Tensor:
-        """Neighbourhoods gathered for the acting cells alone, a chunk at a time. Changes `cells` in place."""
+        """The acting cells alone, a chunk at a time. Changes `cells` in place."""
         old = padded(self.perceived(cells), self.perceive.reach).to(self.arithmetic)  # what neighbours see: before the update
         rows, flat = old.flatten(0, -2), cells.flatten(0, -2)
         index, share = fired.flatten().nonzero()[:, 0], fired.flatten()
         centre, offsets = neighbourhood(tuple(cells.shape[:-1]), index, self.perceive.reach)
         kernel, bias = self.perceive.gathering(self.arithmetic)
+        # A depthwise convolution of all cells costs less than gathering the neighbours of half of them.
+        every = self.perceive.convolved(old, self.arithmetic).flatten(0, -2) if self.perceive.depthwise else None
         chunk = CHUNK if cells.device.type == "cpu" else len(index)
         for now, middle in zip(index.split(chunk), centre.split(chunk), strict=True):
-            around = rows.index_select(0, (middle[:, None] + offsets).flatten()).view(len(middle), kernel.shape[1])  # (n, 9c)
-            ds = self.change(torch.cat([rows.index_select(0, middle), F.linear(around, kernel, bias)], 1))
+            if every is not None:
+                near = every.index_select(0, now)
+            else:
+                around = rows.index_select(0, (middle[:, None] + offsets).flatten()).view(len(middle), kernel.shape[1])  # (n, 9c)
+                near = F.linear(around, kernel, bias)
+            ds = self.change(torch.cat([rows.index_select(0, middle), near], 1))
             flat.index_copy_(0, now, flat.index_select(0, now) + share[now, None] * self.unpinned(ds.float()))
         return cells
 

@@ -1,4 +1,4 @@
-"""Nearest enlargement of parts: what a whole map's would give there."""
+"""Nearest enlargement of parts: to the bit what the whole map's would give there."""
 
 from collections.abc import Sequence
 
@@ -18,3 +18,8 @@ def taken(maps: Tensor, places: Sequence[Tensor]) -> Tensor:
     for axis, place in zip(range(-len(places), 0), places, strict=True):
         maps = maps.index_select(axis, place)
     return maps
+
+
+def enlarged(coarse: Tensor, space: Sequence[int], part: Sequence[slice]) -> Tensor:
+    """(c, *s) as it would be at the size `space`, of which only this part is made."""
+    return taken(coarse, [nearest(have, want, coarse.device)[cut] for have, want, cut in zip(coarse.shape[1:], space, part, strict=True)])

@@ -24,7 +24,8 @@ class Perception(nn.Module):
         super().__init__()
         if kernel < 1 or kernel % 2 == 0:
             raise InputError(f"--method.network.kernel {kernel}: a cell is in the middle of what it sees, so give an odd number (3, 5, 7)")
-        self.features, self.reach, self.groups = maps * channels, kernel // 2, channels if depthwise else 1
+        self.features, self.reach, self.depthwise = maps * channels, kernel // 2, depthwise
+        self.groups = channels if depthwise else 1
         made = {2: nn.Conv2d, 3: nn.Conv3d}[dims](channels, self.features, kernel, groups=self.groups)
         self.weight, self.bias = made.weight, made.bias
 
