@@ -110,8 +110,10 @@ class MedSegDiffNCA(Network):
         return Output(cells[:, :k], aux={"rgb": cells[:, k : k + self.image_channels]})
 
     def windowed(self, given: Sequence[Tensor], time: Tensor) -> Output:
-        """The same in windows. Image and x_t are of the whole image, and cut; coarse cells are held, of the finest what is read."""
-        k, read = self.mask_channels, self.mask_channels + self.image_channels
+        """The value in windows; aux["rgb"] is training's, and would be most of the memory.
+
+        Image and x_t are of the whole image, and cut; of coarse levels all cells are held, of the finest the estimates.
+        """
         cells: Tensor | None = None
         for depth, level in zip(reversed(range(len(self.levels))), self.levels, strict=True):
             maps, coarser = [self.reduced(part, depth) for part in given], cells
@@ -122,10 +124,10 @@ class MedSegDiffNCA(Network):
                 below = None if coarser is None else enlarged(coarser[row], space, box.slices)[None]
                 return self.seed(here, time[row : row + 1], below, ramp(space, here.device, box.slices))[0]
 
-            kept = slice(read if depth == 0 else None)
+            kept = slice(self.mask_channels if depth == 0 else None)
             cells = evolved(level, self.updates, space, len(time), born, kept, self.tile, time.device)  # type: ignore[arg-type]
         assert cells is not None
-        return Output(cells[:, :k], aux={"rgb": cells[:, k:]})
+        return Output(cells)
 
     def check(self, image: Tensor, x: Tensor) -> None:
         have, want = image.shape[1] + x.shape[1], self.image_channels + self.mask_channels

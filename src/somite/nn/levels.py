@@ -33,7 +33,7 @@ def whole(rule: Automaton, updates: int, image: Tensor, inherited: Tensor) -> Te
     if inherited.shape[1]:
         inherited = F.interpolate(inherited, size=image.shape[2:], mode="nearest")
     born = image.new_zeros(len(image), rule.channels - image.shape[1] - inherited.shape[1], *image.shape[2:])
-    return rule(torch.cat([image, inherited, born], 1) if inherited.shape[1] else torch.cat([image, born], 1), updates)
+    return rule(torch.cat([image, inherited, born], 1), updates)
 
 
 def windowed(rule: Automaton, updates: int, image: Tensor, inherited: Tensor, kept: slice, tile: int | None) -> Tensor:

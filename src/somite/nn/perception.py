@@ -45,7 +45,7 @@ class Perception(nn.Module):
 
 
 def padded(u: Tensor, reach: int) -> Tensor:
-    """Reflect padding, (b, *s, c) -> (b, *(s + 2 reach), c); where an axis is shorter than the reach, to and fro."""
+    """Reflect padding, (b, *s, c) -> (b, *(s + 2 reach), c); an axis shorter than the reach is mirrored again and again."""
     for axis in range(1, u.ndim - 1):
         n = u.shape[axis]
         if reach == 1:  # the usual case, and the fastest
