@@ -213,6 +213,8 @@ def test_sizes_of_nothing(data, tmp_path, refused, option):
         (["--device", "cuda:77"], ["--device cuda:77", "leave --device out"]),
         (["--device", "abacus"], ["--device abacus"]),
         (["--firing", "never"], ["never", "expected"]),
+        (["--tile", "0"], ["tile 0", "at least 1"]),
+        (["--tile", "64", "--firing", "stochastic"], ["--firing hashed or expected"]),
         (["--colour", "red"], ["--colour", "somite predict --help"]),
     ],
     ids=lambda x: " ".join(x) if x[0].startswith("--") else "",

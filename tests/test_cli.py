@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from runs import TINY, somite, tiny
+from runs import TINY, somite, tiny, untrained
 from somite import commands
 from somite.cli import main
 from somite.data.phantoms import write_phantoms
@@ -116,6 +116,25 @@ def test_a_prediction_is_that_of_python(root, run, tmp_path):
     result = package.load(run).predict(images(root, 3)[0], members=3, seed=5)
     assert np.array_equal(np.asarray(Image.open(tmp_path / "case003_mask.png")), result.mask * 255)
     assert np.abs(np.asarray(Image.open(tmp_path / "case003_probability.png")) / 65535 - result.probability[0]).max() < 1e-5
+
+
+def test_tiles_change_no_byte(run, tmp_path, capsys):
+    """Two levels and attention, an image of several windows; members, masks and probabilities as files."""
+    image = write_phantoms(tmp_path / "wide", 3, (150, 90)) / "images" / "case000.png"
+    line = ["predict", str(run), str(image), "--members", "2", "--save", "mask,probability,spread,members", "--out"]
+    for name, more in (("whole", ["--firing", "hashed"]), ("tiles", ["--tile", "32"]), ("random", [])):
+        assert main([*line, str(tmp_path / name), *more]) == 0, capsys.readouterr().err
+    files = sorted(path.name for path in (tmp_path / "whole").glob("*.png"))
+    assert len(files) == 5
+    assert all((tmp_path / "tiles" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes() for name in files)
+    assert any((tmp_path / "random" / name).read_bytes() != (tmp_path / "whole" / name).read_bytes() for name in files)
+    assert json.loads((tmp_path / "tiles" / "prediction.json").read_text())["overrides"] == ["--method.network.tile=32"]
+
+
+def test_no_tiles_without_cells(tmp_path, refused):
+    other = untrained("dynunet/demo", tmp_path / "run", "--method.network.channels=[4,8,8,8]")
+    image = write_phantoms(tmp_path / "data", 3, (32, 32)) / "images" / "case000.png"
+    refused(["predict", other, image, "--tile", "64", "--out", tmp_path / "out"], "--tile is for cellular automata that segment")
 
 
 def test_evaluating_other_data(run, tmp_path, capsys):

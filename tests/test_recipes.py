@@ -115,10 +115,10 @@ LIKE_ANOTHER = {
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in LIKE_ANOTHER else ()) for name in NAMES])
 def test_it_trains_samples_and_is_evaluated(name, vae, backbone, tmp_path):
-    preprocess, of_scans = parse(path_of(name)).data.preprocess, name.split("/")[0] in ("ctpretrain", "bodyparts", "probe", "vox2vec")
-    channels = 1 if of_scans or preprocess.init_args.channels == 1 else 3
+    data, of_scans = parse(path_of(name)).data, name.split("/")[0] in ("ctpretrain", "bodyparts", "probe", "vox2vec")
+    channels, classes = 1 if of_scans or data.preprocess.init_args.channels == 1 else 3, 1 if of_scans else len(data.labels or [0, 1]) - 1
     size = (36, 32) if channels == 3 else (18, 20, 8)
-    root = write_phantoms(tmp_path / "data", 5, size, channels)
+    root = write_phantoms(tmp_path / "data", 5, size, channels, classes)
     options = shrunk_volumes(name, backbone) if of_scans else shrunk(name, channels, vae)
     try:
         out = tiny(root, tmp_path / "run", *options, recipe=name)
@@ -144,8 +144,9 @@ def test_it_trains_samples_and_is_evaluated(name, vae, backbone, tmp_path):
     summary = evaluate(run, "test", run.path)
     dice = []
     for case in run.recipe.data.cases("test"):
-        mask, truth = run.predict(case).mask > 0, run.recipe.data.read(case).truth > 0
-        dice.append(2 * (mask & truth).sum() / (mask.sum() + truth.sum()))
+        mask, truth = run.predict(case).mask, run.recipe.data.read(case).truth
+        both = [(mask == label, truth == label) for label in range(1, classes + 1)]
+        dice += [2 * (one & other).sum() / (one.sum() + other.sum()) for one, other in both]
     assert summary["metrics"]["dice"]["mean"] == pytest.approx(np.mean(dice), abs=1e-6)
 
 

@@ -1,8 +1,10 @@
 import hashlib
 from contextlib import nullcontext
 
+import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from somite import rng
 
@@ -133,3 +135,50 @@ def test_parts_of_rows_have_streams_that_their_rows_began():
         found = rng.normal((2, 5), CPU)
     torch.manual_seed(0)
     assert torch.equal(rng.normal((2, 5), CPU), found)  # outside of `seeded` nothing changes
+
+
+def test_splitmix64_is_the_published_one():
+    """The first numbers of the stream of seed 1234567, as published with Vigna's reference implementation and on Rosetta Code."""
+    known = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431, 16408922859458223821]
+    assert [number % 2**64 for number in rng.mixed(torch.tensor(1234567), torch.arange(5)).tolist()] == known
+
+
+def test_what_is_placed_does_not_depend_on_what_else_was_asked_for():
+    for start, stop in (((0, 0), (40, 60)), ((0, 0, 0), (11, 12, 13))):
+        whole = rng.placed(77, 3, start, stop, CPU)
+        assert whole.shape == stop
+        part = tuple(slice(n // 3, n - 2) for n in stop)
+        assert torch.equal(rng.placed(77, 3, [s.start for s in part], [s.stop for s in part], CPU), whole[part])
+        assert not torch.equal(rng.placed(78, 3, start, stop, CPU), whole)
+        assert not torch.equal(rng.placed(77, 4, start, stop, CPU), whole)
+
+
+def test_what_is_placed_is_uniform_and_independent():
+    """Kolmogorov-Smirnov and chi-squared by SciPy; no correlation with neighbours, of updates, keys or transposed places."""
+    maps = torch.stack([rng.placed(key, count, (100, 7), (356, 263), CPU) for key in (1, 2**61) for count in (0, 1)]).numpy()
+    n = maps[0].size
+    assert maps.min() >= 0
+    assert maps.max() < 1
+    for one in maps:
+        assert stats.kstest(one.ravel(), "uniform").pvalue > 1e-3
+        pairs = np.histogram2d(one[:, :-1].ravel(), one[:, 1:].ravel(), 16, [[0, 1]] * 2)[0]
+        assert stats.chisquare(pairs.ravel()).pvalue > 1e-3
+        others = [(one[1:], one[:-1]), (one[:, 1:], one[:, :-1]), (one[1:, 1:], one[:-1, :-1]), (one, one.T)]
+        for a, b in others:
+            assert abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) < 5 / n**0.5
+    for i in range(4):
+        for j in range(i):
+            assert abs(np.corrcoef(maps[i].ravel(), maps[j].ravel())[0, 1]) < 5 / n**0.5
+    fired = maps < 0.3
+    assert stats.binomtest(int(fired.sum()), fired.size, 0.3).pvalue > 1e-3
+    counts = np.bincount(fired.sum(0).ravel(), minlength=5)  # how often a cell acts in four updates is binomial
+    assert stats.chisquare(counts, n * stats.binom.pmf(range(5), 4, 0.3)).pvalue > 1e-3
+
+
+def test_keys_are_of_the_rows_streams():
+    with rng.seeded(0, "abc"):
+        together = [rng.keys(3, CPU) for _ in range(2)]
+    with rng.seeded(0, "b"):
+        assert [rng.keys(1, CPU) for _ in range(2)] == [[keys[1]] for keys in together]
+    assert len({key for keys in together for key in keys}) == 6
+    assert all(0 <= key < 2**62 for keys in together for key in keys)

@@ -45,6 +45,7 @@ def parser() -> Parser:
         tolerance=None,
         precision="32",
         firing=None,
+        tile=None,
         updates=None,
         heredity=None,
         overlap=None,
@@ -268,7 +269,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--sampler": {"choices": ["ddim", "ancestral", "dpm-solver++"], "help": "another way through the same steps (default: the recipe's)"},
     "--readout": {"choices": ["sample", "cal", "fused"], "help": "which answer of MedSegDiff counts"},
     "--seed": {"type": int, "default": 0, "help": "results are a function of (seed, case); default 0"},
-    "--firing": {"choices": ["stochastic", "expected"], "help": "cellular automata: random cells, or their mean field"},
+    "--firing": {
+        "choices": ["stochastic", "expected", "hashed"],
+        "help": "cellular automata: random cells, their mean field, or random cells that do not depend on the tile",
+    },
+    "--tile": {"type": int, "metavar": "CELLS", "help": "cellular automata: large images in windows of so many cells a side, to the bit"},
     "--precision": {"choices": ["32", "bf16"], "default": "32", "help": "arithmetic of cellular automata"},
     "--convolutions": {"choices": ["winograd", "direct"], "help": "SDSeg on a CPU: fast (default), or torch's own"},
     "--overlap": {"type": float, "metavar": "SHARE", "help": "of windows, where the run cuts images into windows (default: the recipe's)"},
@@ -276,7 +281,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--device": {"help": "cpu, cuda, cuda:1 ... (default: the GPU where there is one)"},
     "--trust": {"action": "store_true", "help": "build classes from outside somite that the run names"},
 }
-RUN = ("run", "--seed", "--firing", "--precision", "--convolutions", "--device", "--trust")  # whatever the network is asked
+RUN = ("run", "--seed", "--firing", "--tile", "--precision", "--convolutions", "--device", "--trust")  # whatever the network is asked
 SAMPLING = ("--members", "--steps", "--sampler", "--benefit", "--readout", "--overlap")  # how a case is segmented
 
 

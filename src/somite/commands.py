@@ -290,6 +290,7 @@ SHORT = (
     "steps",
     "readout",
     "firing",
+    "tile",
     "convolutions",
     "tolerance",
     "heredity",

@@ -4,12 +4,15 @@ Everything random in somite draws from torch's generators through `normal` and `
 these are torch's global generators, which training re-seeds at every step (`step_seed`), so that a run that was
 killed resumes bit for bit. Inside `seeded(seed, names)` row i of every draw comes from a generator of its own,
 seeded by (seed, names[i]): a member of an ensemble is the same whether it is drawn alone or in a batch.
+
+What must be known of one place without the rest (`placed`) is a hash of a key and that place; keys are drawn as all else is.
 """
 
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 import torch
@@ -123,6 +126,34 @@ def normal(shape: Shape, device: torch.device) -> Tensor:
 def uniform(shape: Shape, device: torch.device) -> Tensor:
     """Uniform numbers in [0, 1) of this shape; axis 0 is the batch."""
     return _draw(torch.rand, shape, device)
+
+
+def keys(rows: int, device: torch.device) -> list[int]:
+    """A 62-bit number for each row, from its stream: keys for `placed`."""
+    return _draw(partial(torch.randint, 2**62), (rows,), device).tolist()
+
+
+def placed(key: int, count: int, start: Sequence[int], stop: Sequence[int], device: torch.device) -> Tensor:
+    """Uniform numbers in [0, 1), float64 with 53 random bits, at the places from `start` to before `stop`: each is a function of the
+    key, a count and its place. A splitmix64 (Steele, Lea & Flood 2014) for each axis, begun at what the axis before it gave.
+    """
+    number = mixed(torch.tensor(key, device=device), torch.tensor(count, device=device))
+    for a, b in zip(start, stop, strict=True):
+        number = mixed(number[..., None], torch.arange(a, b, device=device))
+    return unsigned(number, 11).double() * 2.0**-53
+
+
+def mixed(seed: Tensor, at: Tensor) -> Tensor:
+    """Number `at` of splitmix64's stream that begins at `seed`: 64-bit integers that wrap around."""
+    z = seed + (at + 1) * (0x9E3779B97F4A7C15 - 2**64)
+    z = (z ^ unsigned(z, 30)) * (0xBF58476D1CE4E5B9 - 2**64)
+    z = (z ^ unsigned(z, 27)) * (0x94D049BB133111EB - 2**64)
+    return z ^ unsigned(z, 31)
+
+
+def unsigned(z: Tensor, by: int) -> Tensor:
+    """z shifted to the right, with zeros coming in."""
+    return (z >> by) & (2 ** (64 - by) - 1)
 
 
 def _draw(draw, shape: Shape, device: torch.device) -> Tensor:  # noqa: ANN001

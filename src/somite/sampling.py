@@ -101,6 +101,7 @@ OPTIONS = {
     ),
     "readout": Option("method.readout", lambda name, _: class_path(READOUTS[name]), "this run's method reads no answer; leave it out"),
     "firing": Option("firing", lambda name, _: class_path(FIRINGS[name]), f"--firing {CELLS}"),
+    "tile": Option("tile", plain, "--tile is for cellular automata that segment, and this run's network is none; leave it out"),
     "arithmetic": Option("arithmetic", plain, f"--precision {CELLS}"),
     "updates": Option("updates", plain, f"--updates {CELLS}"),
     "heredity": Option(

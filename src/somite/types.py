@@ -7,11 +7,14 @@ logits and noise exist only inside a method.
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
+
+from .errors import InputError
 
 Maps = Float[Tensor, "b c *s"]
 Target = Shaped[Tensor, "b c *s"]  # in data space: label indices (b 1 *s), or an image
@@ -30,6 +33,15 @@ class Output:
     var: Float[Tensor, "b ..."] | None = None  # learned-variance interpolation in [-1, 1]
     aux: dict[str, Tensor] = field(default_factory=dict)  # named auxiliary maps
     state: State = None  # handed back to the network at the next timestep
+    corner: Int[Tensor, "b d"] | None = None  # value and aux are of a part of the maps given, which begins at this cell; None: of all
+
+    def part(self, maps: Tensor) -> Tensor:
+        """What the value is of, out of (b, c, *s): a network that trains on patches is compared there alone."""
+        if self.corner is None:
+            return maps
+        size = self.value.shape[2:]
+        places = [[slice(a, a + n) for a, n in zip(corner, size, strict=True)] for corner in self.corner.tolist()]
+        return torch.stack([row[(..., *place)] for row, place in zip(maps, places, strict=True)])
 
 
 class Network(nn.Module, ABC):
@@ -72,6 +84,16 @@ class Noised:
     t: Tensor
     posterior: Posterior | None = None  # of the step t -> t-1, where there is one
     body: Tensor | None = None  # (b, 1, *s) of 0 and 1: where terms that ask for it look; None: everywhere
+
+    def seen(self, out: Output) -> "Noised":
+        """The example where the output is of it."""
+        if out.corner is None:
+            return self
+        if self.target.shape[2:] != self.x0.shape[2:]:
+            raise InputError("a network that trains on patches needs masks of the target's own size; take a codec of pixels, or patch null")
+        body = None if self.body is None else out.part(self.body)
+        maps = {name: out.part(getattr(self, name)) for name in ("target", "x0", "eps", "x_t")}
+        return replace(self, **maps, body=body)
 
 
 @dataclass

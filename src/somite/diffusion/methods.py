@@ -65,6 +65,7 @@ class Method(nn.Module, ABC):
             raise InputError(NO_LOGITS)
 
     def total(self, pred: Prediction, ex: Noised) -> dict[str, Tensor]:
+        ex = ex.seen(pred.output)  # all of it, but for a network that trains on patches
         values = {name: term(pred, ex).mean() for name, term in self.terms.items()}
         loss = torch.stack([self.terms[name].weight * value for name, value in values.items()]).sum()
         return {"loss": loss, **values}
@@ -115,7 +116,7 @@ class Diffusion(Method):
 
     def read(self, out: Output, x_t: Tensor, t: Tensor) -> Prediction:
         alpha, sigma = (right(c, x_t) for c in self.schedule(t))
-        value = out.value.float()
+        value, x_t = out.value.float(), out.part(x_t)
         fitting(value, x_t)
         match self.predicts:
             case "eps":
@@ -185,7 +186,7 @@ class FeedForward(Method):
         t = torch.zeros(shape[0], dtype=torch.long, device=device)
         out = self.network(x, t, known)
         value = out.value.float()
-        fitting(value, x)
+        fitting(value, out.part(x))
         logits = value if self.predicts == "logits" else None
         return Prediction(value if logits is None else self.codec.from_logits(value), x, out, logits), x, t
 

@@ -9,12 +9,13 @@ are enlarged, the image is replaced by the full-size one, and a second automaton
 
 from typing import Literal
 
-import torch
 from torch import nn
 from torch.nn import functional as F
 
 from ..errors import InputError
 from ..nn.automaton import Automaton, Firing, at_least_one
+from ..nn.levels import answered
+from ..nn.tiled import tileable
 from ..types import Cond, Maps, Network, Output, State, Timesteps
 
 
@@ -24,6 +25,8 @@ class MedNCA(Network):
     firing: which cells act at inference (`Stochastic`, `Expected`); training is always stochastic.
     arithmetic: precision of the matrix products at inference; "bfloat16" is faster where the machine has instructions for it
     (environment.has_bfloat16) and slower elsewhere. Cells stay in float32.
+    tile: at inference, cells of a window along an axis, for images of any size: to the bit what one window gives (nn.tiled). Cells then
+    act by `Hashed`, or `Expected`. None: the whole image at once.
     """
 
     def __init__(
@@ -39,9 +42,11 @@ class MedNCA(Network):
         checkpointing: bool = True,
         firing: Firing | None = None,
         arithmetic: Literal["float32", "bfloat16"] = "float32",
+        tile: int | None = None,
     ) -> None:
         super().__init__()
         at_least_one(channels=channels, hidden=hidden, updates=updates, scale=scale)
+        firing, self.tile = tileable(tile, firing, local=True), tile
         if channels < image_channels + mask_channels:
             raise InputError(
                 f"{channels} channels a cell cannot hold {image_channels} image and {mask_channels} mask channels; raise --method.network.channels"
@@ -71,9 +76,4 @@ class MedNCA(Network):
             )
         size = [-(-n // self.scale) for n in image.shape[2:]]
         small = F.interpolate(image, size=size, mode={2: "bilinear", 3: "trilinear"}[self.dims], align_corners=False)
-        coarse, fine = self.levels
-        free = small.new_zeros(len(small), self.channels - self.image_channels, *size)
-        cells = coarse(torch.cat([small, free], 1), self.updates)
-        cells = F.interpolate(cells[:, self.image_channels :], size=image.shape[2:], mode="nearest")
-        cells = fine(torch.cat([image, cells], 1), self.updates)
-        return Output(cells[:, self.image_channels : self.image_channels + self.mask_channels])
+        return Output(answered(list(self.levels), [self.updates] * 2, [small, image], self.mask_channels, self.tile))  # type: ignore[arg-type]

@@ -24,9 +24,13 @@ class CBAM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         pooled = x.flatten(2)  # (b, c, n)
-        gate = (self.channel(pooled.amax(2)) + self.channel(pooled.mean(2))).sigmoid()
+        gate = self.gate(pooled.amax(2), pooled.mean(2))
         x = x * gate.reshape(*gate.shape, *[1] * (x.ndim - 2))
         return x * self.place(torch.cat([x.amax(1, keepdim=True), x.mean(1, keepdim=True)], 1)).sigmoid()
+
+    def gate(self, most: Tensor, mean: Tensor) -> Tensor:
+        """(b, c) each -> (b, c): how much of each channel counts."""
+        return (self.channel(most) + self.channel(mean)).sigmoid()
 
 
 class TokenAttention(nn.Module, ABC):
