@@ -195,6 +195,7 @@ def alive(pid):
     return Path(f"/proc/{pid}").exists() and Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="asks /proc who lives")
 def test_no_worker_outlives_a_killed_study(tmp_path):
     note = tmp_path / "pid"
@@ -218,6 +219,7 @@ def wait_until(true, seconds=60):
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_submitit_runs_the_same_jobs(root, tmp_path):
     (job,) = jobs(str(root), tmp_path, "smoke", only=CELLS[1:])
     assert list(Submitit(tmp_path / "slurm", "local").run(work, [job])) == [job.folder]
