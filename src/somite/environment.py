@@ -100,7 +100,7 @@ def bfloat16_gradients_in_3d() -> bool:
     x, kernel = torch.randn(2, 16, 2, 4, 4, generator=numbers), torch.randn(16, 16, 3, 3, 3, generator=numbers) / 20
     found = []
     for dtype in (torch.float32, torch.bfloat16):
-        weight = kernel.to(dtype).requires_grad_()
+        weight = kernel.to(dtype, copy=True).requires_grad_()
         torch.nn.functional.conv3d(x.to(dtype), weight, padding=1).float().square().mean().backward()
         assert weight.grad is not None
         found.append(weight.grad.float())
