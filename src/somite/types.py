@@ -17,6 +17,7 @@ Maps = Float[Tensor, "b c *s"]
 Target = Shaped[Tensor, "b c *s"]  # in data space: label indices (b 1 *s), or an image
 Timesteps = Int[Tensor, " b"]
 Sample = dict[str, Tensor]  # "image" (b c *s), "mask" (b 1 *s), "labels" (b k) of 0 and 1: a batch as data yields it
+LESSON = ("soft", "known")  # further entries of a batch, (b k *s) and (b 1): what a teacher says of it, and which masks are known
 Shape = tuple[int, ...]
 Cond = dict[str, Tensor]  # "image" (b c *s), "coordinates" (b 3 *s) in the body, "labels" (b k) of 0 and 1, "body" (b 1 *s)
 State = Any  # opaque to everyone but the network that made it; None means "start afresh"
@@ -72,6 +73,10 @@ class Noised:
     t: Tensor
     posterior: Posterior | None = None  # of the step t -> t-1, where there is one
     body: Tensor | None = None  # (b, 1, *s) of 0 and 1: where terms that ask for it look; None: everywhere
+    snr: Tensor | None = None  # (b,) alpha_t^2 / sigma_t^2, where there is noise
+    soft: Tensor | None = None  # (b, k, *s) a teacher's probabilities, and where they lie in model space
+    soft_x0: Tensor | None = None
+    known: Tensor | None = None  # (b,) of 0 and 1: whose mask is known; None: everyone's
 
 
 @dataclass
