@@ -103,7 +103,7 @@ def test_bad_settings_are_told():
     with pytest.raises(InputError, match="must be above 0"):
         Taught(temperature=0)
     pred, ex = example(said())
-    with pytest.raises(InputError, match="set --method.predicts logits"):
+    with pytest.raises(InputError, match=r"set --method\.predicts logits"):
         Taught(temperature=2.0)(pred, ex)
     ex.soft = None
     with pytest.raises(InputError, match="somite distil"):
