@@ -112,6 +112,13 @@ def test_volumes_and_images(place, told, tmp_path):
     told("is a teacher of volumes", "holds 2D images", teacher=deep, more=grey)
 
 
+def test_what_the_pupil_cannot_be_taught(told):
+    noise = ["--method.terms={noise: {class_path: somite.diffusion.terms.Noise}}", "--method.predicts=v", "--training.steps=1"]
+    told("--temperature 2 is of logits", "--method.predicts", into="medsegdiffnca/demo", more=("--temperature", 2, *noise))
+    told("--data.soft", "leave one of them out", more=("--data.raters=true",))
+    told("trained", into="sdseg/small", more=("--training.steps=1",))  # an autoencoder of random weights
+
+
 def test_numbers_out_of_range(told):
     told("--weight 0", more=("--weight", 0))
     told("--weight 1.5", more=("--weight", 1.5))

@@ -87,6 +87,7 @@ def test_the_teacher_answers_every_training_image_once_on_its_own_grid(place, ta
     assert "nothing to do" in capsys.readouterr().out
     written = {path for path in before if path.stat().st_mtime_ns != before[path]}
     assert written <= {taught / "README.md"}
+    assert main(line(place, taught, "--unlabelled", place / "more", teacher="gone")) == 0
 
 
 def test_the_pupil_is_an_ordinary_run_that_needs_no_teacher(place, taught, tmp_path):

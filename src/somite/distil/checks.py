@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..data.dataset import Data
 from ..data.record import Case
+from ..diffusion.methods import Method
 from ..errors import InputError
 from ..files import sha256
 from ..pipeline import Run
@@ -15,12 +16,17 @@ from .lesson import Lesson
 
 
 def check(teacher: Run, pupil: Recipe, lesson: Lesson) -> None:
-    """Raises InputError. `pupil` is built of the recipe without the teacher."""
+    """Raises InputError. `pupil` is built of the recipe with the teacher's share."""
     for what, task in ((teacher.path, teacher.recipe.task), (lesson.into, pupil.task)):
         if not isinstance(task, Segmentation):
             raise InputError(f"{what} is no segmentation (its task is {type(task).__name__}): what is taught are probabilities of masks")
     pupil.method.begin()
-    train = pupil.data.cases("train")
+    if lesson.temperature != 1 and not logits(pupil.method):
+        raise InputError(
+            f"--temperature {lesson.temperature:g} is of logits, which the method of {lesson.into} does not predict: leave it out, or set "
+            "--method.predicts logits"
+        )
+    train = pupil.data.own("train")
     same_classes(teacher, pupil, lesson)
     for run in teacher.runs:
         same_images(run, pupil.data, train[0], lesson)
@@ -36,6 +42,12 @@ def check(teacher: Run, pupil: Recipe, lesson: Lesson) -> None:
     for run in teacher.runs:  # what reading an image would complain of, for the first of each kind
         for case in [train[0], *more[:1]]:
             run.model(run.data.read(bare(case)))
+
+
+def logits(method: Method) -> bool:
+    """Whether the method, or the one that it is around, predicts logits."""
+    inner = getattr(method, "method", method)
+    return getattr(inner, "predicts", None) == "logits"
 
 
 def same_classes(teacher: Run, pupil: Recipe, lesson: Lesson) -> None:

@@ -21,12 +21,12 @@ def distil(teacher: Callable[[], Run], lesson: Lesson, comparing: bool = False, 
     out = lesson.out
     asked = teacher() if comparing or not finished(out) else None
     if asked is not None:
-        pupil = built(begun(settled(lesson.untaught, out), out))
+        pupil = built(begun(settled(lesson.taught, out), out))
         check(asked, pupil, lesson)
         if comparing:
             pupil.data.cases("test")  # before hours of training
         if not finished(out):
-            cases = [*pupil.data.cases("train"), *lesson.soft.cases()]
+            cases = pupil.data.cases("train")
             made = answer(asked, cases, out / SOFT, progress)
             print(f"{asked.path} has answered {len(cases)} training images ({made} of them now): {out / SOFT}")
     train(lesson.taught, out, lesson.name)
