@@ -116,7 +116,7 @@ def test_what_the_pupil_cannot_be_taught(told):
     noise = ["--method.terms={noise: {class_path: somite.diffusion.terms.Noise}}", "--method.predicts=v", "--training.steps=1"]
     told("--temperature 2 is of logits", "--method.predicts", into="medsegdiffnca/demo", more=("--temperature", 2, *noise))
     told("--data.soft", "leave one of them out", more=("--data.raters=true",))
-    told("trained", into="sdseg/small", more=("--training.steps=1",))  # an autoencoder of random weights
+    told("random weights", into="sdseg/small", more=("--training.steps=1",))  # an autoencoder of random weights
 
 
 def test_numbers_out_of_range(told):

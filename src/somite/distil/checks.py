@@ -11,15 +11,13 @@ from ..errors import InputError
 from ..files import sha256
 from ..pipeline import Run
 from ..recipe import Recipe
+from ..sampling import class_path
 from ..tasks.segmentation import Segmentation
 from .lesson import Lesson
 
 
 def check(teacher: Run, pupil: Recipe, lesson: Lesson) -> None:
     """Raises InputError. `pupil` is built of the recipe with the teacher's share."""
-    for what, task in ((teacher.path, teacher.recipe.task), (lesson.into, pupil.task)):
-        if not isinstance(task, Segmentation):
-            raise InputError(f"{what} is no segmentation (its task is {type(task).__name__}): what is taught are probabilities of masks")
     pupil.method.begin()
     if lesson.temperature != 1 and not logits(pupil.method):
         raise InputError(
@@ -42,6 +40,13 @@ def check(teacher: Run, pupil: Recipe, lesson: Lesson) -> None:
     for run in teacher.runs:  # what reading an image would complain of, for the first of each kind
         for case in [train[0], *more[:1]]:
             run.model(run.data.read(bare(case)))
+
+
+def segmenting(teacher: Run, lesson: Lesson) -> None:
+    """Both are segmentations: asked before the pupil is built."""
+    for what, task in ((teacher.path, class_path(type(teacher.recipe.task))), (lesson.into, lesson.untaught.task.class_path)):
+        if task != class_path(Segmentation):
+            raise InputError(f"{what} is no segmentation (its task is {task.split('.')[-1]}): what is taught are probabilities of masks")
 
 
 def logits(method: Method) -> bool:

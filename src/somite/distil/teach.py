@@ -8,7 +8,7 @@ from ..report.card import write_card
 from ..store import begun
 from ..trainer.run import finished, train
 from .answers import answer
-from .checks import check
+from .checks import check, segmenting
 from .compare import compare
 from .lesson import SOFT, Lesson
 
@@ -21,6 +21,7 @@ def distil(teacher: Callable[[], Run], lesson: Lesson, comparing: bool = False, 
     out = lesson.out
     asked = teacher() if comparing or not finished(out) else None
     if asked is not None:
+        segmenting(asked, lesson)
         pupil = built(begun(settled(lesson.taught, out), out))
         check(asked, pupil, lesson)
         if comparing:
