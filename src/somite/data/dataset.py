@@ -27,12 +27,13 @@ from .preprocess import Preprocess
 from .published import resplit
 from .raters import folder_of, raters_of
 from .record import Case, Record, read
+from .refusals import refuse
 from .soft import Soft
 from .sources import NUCLEI, find
 from .split import assign, divided
 from .stream import Stream, TrainingSet, together
 from .views import Views
-from .windows import cropped
+from .windows import chosen, cropped
 
 FORMAT = 1  # of what is kept on disk: another one where the same files and settings give something else than before
 FOREGROUND = "foreground"  # beside a mask on disk: the flat indices of its foreground, of which one is read where it is looked for
@@ -115,26 +116,7 @@ class Data:
         )
         self.needs = frozenset({"image", "mask"})
         self._forget()
-        self.refuse()
-
-    def refuse(self) -> None:
-        """Raises InputError for parts that do not go together."""
-        deep = self.preprocess.dims == 3 and self.preprocess.orientation == "RAS"
-        for name, part in (("coordinates", self.coordinates), ("views", self.views)):
-            if part is not None and not deep:
-                raise InputError(
-                    f"--data.{name} is of volumes whose axes are known: set --data.preprocess.dims 3 and --data.preprocess.orientation RAS"
-                )
-        if self.soft is not None and (self.views is not None or self.raters):
-            raise InputError(
-                "--data.soft is what a teacher says of masks, and not for --data.views or --data.raters: leave one of them out"
-            )
-        beside = {"crop": self.crop, "augment": self.augment, "foreground_rate": self.foreground_rate, "raters": self.raters}
-        given = [name for name, value in beside.items() if value]
-        if self.views is not None and given:
-            raise InputError(
-                f"--data.{given[0]} is not for --data.views, which cuts and changes views in its own way: leave one of them out"
-            )
+        refuse(self)
 
     def _forget(self) -> None:
         self._cases: dict[str, list[Case]] = {}
@@ -368,12 +350,3 @@ class Data:
             return False
         self.room -= size
         return True
-
-
-def chosen(mask: Tensor, foreground: Tensor | None, random: np.random.Generator) -> list[int] | None:
-    """A voxel (n, 0, *s) of a mask's foreground, each as likely, if it has any. foreground: where it is, flat, if that is known."""
-    if foreground is None:
-        foreground = mask.flatten().nonzero()[:, 0]
-    if not len(foreground):
-        return None
-    return [int(i) for i in np.unravel_index(int(foreground[random.integers(len(foreground))]), tuple(mask.shape))]
