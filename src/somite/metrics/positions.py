@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import spearmanr
+from scipy.stats import rankdata
 from torch import Tensor
 
 
@@ -27,5 +27,6 @@ def fitted(said: Tensor, mm: Tensor) -> Fit:
     best, *_ = np.linalg.lstsq(given, places, rcond=None)
     apart = places - given @ best
     spread = ((places - places.mean(0)) ** 2).sum()
-    rank = spearmanr(found[:, 2], places[:, 2]).statistic if np.ptp(found[:, 2]) and np.ptp(places[:, 2]) else 0.0
+    ranks = [rankdata(column) for column in (found[:, 2], places[:, 2])]
+    rank = np.corrcoef(*ranks)[0, 1] if all(np.ptp(one) for one in ranks) else 0.0
     return Fit(float(np.linalg.norm(apart, axis=1).mean()), float(1 - (apart**2).sum() / max(spread, 1e-12)), float(rank))
