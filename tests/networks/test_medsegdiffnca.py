@@ -163,7 +163,12 @@ def test_expected_firing_is_deterministic():
         ({}, (1, 1, 8, 8), (1, 1, 8, 8), "image_channels"),
         ({}, (1, 3, 8, 8, 8), (1, 1, 8, 8, 8), "2D"),
         ({}, (1, 3, 8, 8), (1, 2, 8, 8), "mask_channels"),
-        ({}, (1, 3, 4, 8), (1, 1, 4, 8), "4 x 8 shrink to 1 x 2 cells at the coarsest of 2 levels, .*neighbours; take fewer --method.network.levels"),
+        (
+            {},
+            (1, 3, 4, 8),
+            (1, 1, 4, 8),
+            "4 x 8 shrink to 1 x 2 cells at the coarsest of 2 levels, .*neighbours; take fewer --method.network.levels",
+        ),
         ({"levels": 4, "scale": [2, 3, 2]}, (1, 3, 12, 24), (1, 1, 12, 24), "12 x 24 shrink to 1 x 2 cells at the coarsest of 4 levels"),
         ({"levels": 1}, (1, 3, 1, 8), (1, 1, 1, 8), "neighbours"),
     ],

@@ -28,7 +28,9 @@ def plain(rule, cells, fired):
 def made(dims=2, **options):
     torch.manual_seed(0)
     several = {"channels": [12, 9, 11], "hidden": [8, 7, 6], "updates": [1, 3, 2], "kernel": [5, 3, 3], "scale": [3, 2]}
-    network = alive(MedSegDiffNCA(levels=3, norm="layer", cbam=False, deep=True, dropout=0.0, downsample="area", dims=dims, **several | options))
+    network = alive(
+        MedSegDiffNCA(levels=3, norm="layer", cbam=False, deep=True, dropout=0.0, downsample="area", dims=dims, **several | options)
+    )
     for level in network.levels:
         torch.nn.init.normal_(level.before.weight, 1, 0.3)
         torch.nn.init.normal_(level.before.bias, 0, 0.3)
@@ -119,7 +121,9 @@ def test_a_patch_larger_than_the_image_is_the_image(kind, patch):
     answers = []
     for patched in (patch, None):
         torch.manual_seed(0)
-        network = alive(kind(channels=9, hidden=8, updates=2, levels=2, kernel=3, image_channels=3, dims=2, update_rate=1.0, patch=patched, **options))
+        network = alive(
+            kind(channels=9, hidden=8, updates=2, levels=2, kernel=3, image_channels=3, dims=2, update_rate=1.0, patch=patched, **options)
+        )
         answers.append(network.train()(x, torch.tensor([5, 900]), {"image": image}))
     assert not answers[0].corner.any()
     assert answers[0].value.shape == x.shape

@@ -12,7 +12,6 @@ each finer one, kernel 3. # Paper: its last layer has no rows for the pinned cha
 
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 

@@ -83,7 +83,9 @@ class Parts:
         """Of maps of the whole level, (b, c, *s) or (1, c, *s)."""
         if not self.rows:
             return maps
-        return torch.stack([taken(row, here) for row, (here, _) in zip(maps.expand(len(self.rows), *maps.shape[1:]), self.rows, strict=True)])
+        return torch.stack(
+            [taken(row, here) for row, (here, _) in zip(maps.expand(len(self.rows), *maps.shape[1:]), self.rows, strict=True)]
+        )
 
     def inherited(self, cells: Tensor) -> Tensor:
         """What the level before made (b, c, *s), as large as what is seen of this one."""
