@@ -1,7 +1,8 @@
-r"""Draws docs/assets/demo-cases.png and docs/assets/volume.png from trained runs:
+r"""Draws docs/assets/demo-cases.png and docs/assets/volume.png from trained runs, docs/assets/planes.png from a CT and its labels:
 
 python docs/pictures.py demo runs/demo
 python docs/pictures.py volume runs/hippocampus
+python docs/pictures.py ct FOLDER    (images/ct_sm.nii.gz and masks/ct_sm.nii.gz, the example of TotalSegmentator's repository)
 
 The second run: Task04 of the Medical Segmentation Decathlon, both parts of the hippocampus as one mask, 1000 steps:
 
@@ -20,10 +21,14 @@ from matplotlib.figure import Figure
 from scipy import ndimage
 
 import somite
+from somite.data.record import Case, read
 from somite.evaluation import read_rows
 from somite.metrics.overlap import overlap
 from somite.predict.ensemble import Result
 from somite.style import INK, styled
+from somite.tasks.segmentation.brightness import brightness
+from somite.tasks.segmentation.pictures import photograph
+from somite.tasks.segmentation.planes import planes as three_planes
 
 ASSETS = Path(__file__).parent / "assets"
 COLUMNS = ("image", "truth", "mask", "probability", "spread")
@@ -67,6 +72,25 @@ def volume(run: Path) -> Path:
     return save(figure, axes[0], "volume.png")
 
 
+@styled
+def ct(folder: Path) -> Path:
+    """The planes and windows of a report, by what is outlined: liver, lungs, vertebrae."""
+    figure = Figure(figsize=(8.6, 4.6), facecolor="white")
+    parts = {"liver": [5], "lungs": [10, 11, 12, 13, 14], "vertebrae": list(range(25, 51))}
+    columns = figure.subplots(1, 3, gridspec_kw={"wspace": 0.03, "left": 0.005, "right": 0.995, "top": 0.93, "bottom": 0.01})
+    for ax, (name, values) in zip(columns, parts.items(), strict=True):
+        case = Case("ct_sm", (folder / "images/ct_sm.nii.gz",), folder / "masks/ct_sm.nii.gz", "ct_sm")
+        record = read(case, foreground=values)
+        bright = brightness(record, record.truth > 0)
+        shown = [np.asarray(photograph(record, plane, bright)) for plane in three_planes(record, record.truth > 0)]
+        ax.imshow(np.concatenate([np.pad(one, ((0, 4), (0, 0), (0, 0)), constant_values=255) for one in shown]))
+        ax.set_title(f"{name}\n{bright.name}", fontsize=9.5, color=INK)
+        ax.axis("off")
+    path = ASSETS / "planes.png"
+    figure.savefig(path, dpi=100)
+    return path
+
+
 def stretched(image: np.ndarray) -> np.ndarray:
     low, high = np.percentile(image, (0.5, 99.5))
     return np.clip((image - low) / (high - low), 0, 1)
@@ -98,4 +122,4 @@ def save(figure: Figure, top: np.ndarray, name: str) -> Path:
 
 
 if __name__ == "__main__":
-    print({"demo": demo, "volume": volume}[sys.argv[1]](Path(sys.argv[2])))
+    print({"demo": demo, "volume": volume, "ct": ct}[sys.argv[1]](Path(sys.argv[2])))

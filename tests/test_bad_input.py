@@ -390,4 +390,4 @@ def test_train_on_a_full_disk(data, small_disk, size):
     assert len(done.stderr.splitlines()) == 1, done.stderr
     assert not [name for name in files(disk) if Path(name).name.startswith(".")]
     subprocess.run(["mount", "-o", "remount,size=20m", disk], check=True)
-    assert somite(*training(data, disk / "run", "--training.checkpoint=1")).returncode == 0
+    assert main([str(part) for part in training(data, disk / "run", "--training.checkpoint=1")]) == 0

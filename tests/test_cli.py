@@ -237,10 +237,14 @@ def test_help_of_a_recipe_names_its_options(capsys):
     assert "--data.root" in told
 
 
+@pytest.mark.slow  # like a training in a process of its own, which tests/trainer/test_resume.py kills
 def test_in_a_process_of_its_own(root, run, tmp_path):
     done = somite("predict", run, *images(root, 0), "--out", tmp_path / "out", "--members", "1")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "case000_mask.png").is_file()
+
+
+def test_a_refusal_in_a_process_of_its_own(run, tmp_path):
     done = somite("predict", run, tmp_path / "nothing.png", "--out", tmp_path / "other")
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")

@@ -82,3 +82,19 @@ def test_no_gpu_has_nothing(machine, monkeypatch):
 def test_the_processor_is_named(machine):
     machine.write_text(MACHINES["AVX2"][0])
     assert environment.processor() == "Some: CPU"
+
+
+def test_a_wrong_gradient_is_found(monkeypatch):
+    """Whatever this processor does: convolutions in double precision are right, and of a shifted input wrong."""
+    real = torch.nn.functional.conv3d
+
+    def exact(x, weight, padding):
+        return real(x.double(), weight.double(), padding=padding)
+
+    def wrong(x, weight, padding):
+        return exact(x.roll(1, 2) if x.dtype == torch.bfloat16 else x, weight, padding)
+
+    monkeypatch.setattr(torch.nn.functional, "conv3d", exact)
+    assert environment.bfloat16_gradients_in_3d()
+    monkeypatch.setattr(torch.nn.functional, "conv3d", wrong)
+    assert not environment.bfloat16_gradients_in_3d()

@@ -101,11 +101,13 @@ def shrunk(name: str, channels: int, vae: Path) -> list[str]:  # noqa: C901 - on
 
 # The same network and method as another recipe's, on other data or at another size, or parts that other recipes have tested between them.
 LIKE_ANOTHER = {
+    "sdseg/btcv",
     "sdseg/cvc",
     "sdseg/kvasir",
     "sdseg/refuge2",
     "sdseg/sts3d",
     "medsegdiff/images",
+    "medsegdiff/official",
     "medsegdiff/v1",
     "segdiff/images",
     "ensemdiff/images",

@@ -17,7 +17,9 @@ from somite.rng import seeded
 
 
 class TestCTPretrain(NetworkContract):
-    spaces = {3: [(8, 8, 8), (5, 1, 6)]}  # noqa: RUF012
+    # Levels of 12, 6 and 3 cells: where the first axis has 2, torch 2.13 computes wrong bfloat16 gradients of 3x3x3 convolutions of 16
+    # channels or more on processors with avx512_bf16 (oneDNN), now and then NaN.
+    spaces = {3: [(12, 12, 12), (5, 1, 6)]}  # noqa: RUF012
 
     def make(self, dims):
         return CTPretrain(base=8, levels=3, patch=(8, 8, 8))

@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 import pytest
 
 import somite
+from runs import untrained
 from somite import wording
 from somite.data.phantoms import write_phantoms
 from somite.errors import InputError
@@ -17,7 +18,7 @@ from somite.recipe import parse, path_of
 from somite.report import words
 from somite.report.card import write_card
 from somite.report.cases import chosen
-from somite.report.findings import evaluation
+from somite.report.findings import evaluation, network
 from somite.report.html import write_report
 from somite.trainer.run import train
 
@@ -72,8 +73,10 @@ def run(made, tmp_path):
     return somite.load(shutil.copytree(made, tmp_path / "run"))
 
 
-@pytest.fixture
-def page(run):
+@pytest.fixture(scope="module")
+def page(made, tmp_path_factory):
+    """Of the run as it was evaluated: for tests that change nothing of it."""
+    run = somite.load(shutil.copytree(made, tmp_path_factory.mktemp("page") / "run"))
     return Page(write_report(run, run.path))
 
 
@@ -234,7 +237,7 @@ def test_several_labels_have_a_table_and_colours(tmp_path):
     assert "predicted now, it differs" not in page.text
 
 
-def test_volumes_show_the_slice_with_most_truth(tmp_path):
+def test_volumes_show_three_planes_in_rows(tmp_path):
     path = make(tmp_path, "medsegdiffnca/demo", "--data.preprocess.channels=1", "--method.network.image_channels=1", "--task.members=2",
                 "--task.steps=[1]", size=(24, 20, 9), n=5)  # fmt: skip
     run = somite.load(path)
@@ -242,6 +245,17 @@ def test_volumes_show_the_slice_with_most_truth(tmp_path):
     page = Page(write_report(run, path))
     assert "of 9" in page.text
     assert "NSD at 2 mm" in page.text
+    assert "soft tissue" not in page.text  # nothing of it looks like Hounsfield units
+    rows = [attrs for tag, attrs in page.tags if tag == "div" and attrs.get("class") == "panels"]
+    assert rows
+    assert all("repeat(5," in attrs["style"] for attrs in rows)
+    named = [attrs["alt"].partition(":")[0] for attrs in page.images() if "of case" in attrs["alt"]]
+    assert named == ["axial"] * 5 + ["coronal"] * 5 + ["sagittal"] * 5
+
+
+def test_the_network_is_named_and_not_what_is_around_it(tmp_path):
+    given = ["--method.network.network.channels=32", "--method.network.network.mults=[1]"]
+    assert network(somite.load(untrained("ensemdiff/volumes", tmp_path / "run", *given), device="cpu")) == "EnsemDiff"
 
 
 def test_card_says_what_how_and_how_well(run):

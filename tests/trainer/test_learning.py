@@ -19,7 +19,7 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=pytest.mark.slow if kind == "feed-forward" else ()) for kind in KINDS])
 def test_a_few_hundred_steps_give_masks(kind, tmp_path):
     recipe, *overrides = KINDS[kind]
     root = write_phantoms(tmp_path / "data", 20, (32, 32))

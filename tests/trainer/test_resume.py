@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from runs import TINY
+from somite.cli import main
 from somite.data.phantoms import write_phantoms
 
 # Everything random is on: dropout, firing, noise, timesteps, crops, augmentation; gradients are accumulated.
@@ -24,8 +25,13 @@ SETTINGS = [
 ]
 
 
+def arguments(root: Path, out: Path, *more: str) -> list[str]:
+    return ["train", "medsegdiffnca/demo", f"--data.root={root}", "--out", str(out), *SETTINGS, *more]
+
+
 def command(root: Path, out: Path, *more: str) -> list[str]:
-    return [sys.executable, "-m", "somite.cli", "train", "medsegdiffnca/demo", f"--data.root={root}", "--out", str(out), *SETTINGS, *more]
+    """In a process of its own, which takes seconds to begin: for what is killed, and for several processes."""
+    return [sys.executable, "-m", "somite.cli", *arguments(root, out, *more)]
 
 
 def killed_after(step: int, line: list[str], out: Path) -> None:
@@ -50,18 +56,19 @@ def root(tmp_path_factory):
 @pytest.fixture(scope="module")
 def straight(root, tmp_path_factory):
     out = tmp_path_factory.mktemp("straight") / "run"
-    subprocess.run(command(root, out), check=True, capture_output=True)
+    assert main(arguments(root, out)) == 0
     return out
 
 
-@pytest.mark.parametrize("step", [2, 9, 13])
-def test_a_killed_run_resumes_to_bit_identical_weights(root, straight, tmp_path, step):
+@pytest.mark.parametrize("step", [pytest.param(2, marks=pytest.mark.slow), 9, pytest.param(13, marks=pytest.mark.slow)])
+def test_a_killed_run_resumes_to_bit_identical_weights(root, straight, tmp_path, step, capsys):
     out = tmp_path / "run"
     killed_after(step, command(root, out), out)
     assert not (out / "training.json").exists()
-    done = subprocess.run(command(root, out), check=True, capture_output=True, text=True)
+    capsys.readouterr()
+    assert main(arguments(root, out)) == 0
     if step > 4:
-        assert "going on from step" in done.stdout
+        assert "going on from step" in capsys.readouterr().out
     ours, theirs = (torch.load(path / "checkpoints" / "last.ckpt", weights_only=True) for path in (out, straight))
     assert ours["global_step"] == theirs["global_step"] == 18
     for kind in ("state_dict", "current_model_state"):  # averaged and raw
@@ -72,22 +79,20 @@ def test_a_killed_run_resumes_to_bit_identical_weights(root, straight, tmp_path,
 
 def test_another_seed_gives_other_weights(root, straight, tmp_path):
     out = tmp_path / "run"
-    subprocess.run(command(root, out, "--training.seed=1"), check=True, capture_output=True)
+    assert main(arguments(root, out, "--training.seed=1")) == 0
     ours, theirs = (torch.load(path / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"] for path in (out, straight))
     assert not all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
-def test_a_finished_run_is_left_as_it_is(root, straight):
+def test_a_finished_run_is_left_as_it_is(root, straight, capsys):
     before = (straight / "weights.safetensors").stat().st_mtime_ns
-    done = subprocess.run(command(root, straight), check=True, capture_output=True, text=True)
-    assert "trained already" in done.stdout
+    assert main(arguments(root, straight)) == 0
+    assert "trained already" in capsys.readouterr().out
     assert (straight / "weights.safetensors").stat().st_mtime_ns == before
 
 
-def test_a_run_is_not_resumed_with_another_recipe(root, straight):
-    done = subprocess.run(command(root, straight, "--training.rate=0.5"), capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "training.rate is 0.002 there and 0.5 here" in done.stderr
+def test_a_run_is_not_resumed_with_another_recipe(root, straight, refused):
+    refused(arguments(root, straight, "--training.rate=0.5"), "training.rate is 0.002 there and 0.5 here")
 
 
 def test_two_processes_train_together_and_agree(root, tmp_path):

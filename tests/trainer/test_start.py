@@ -15,7 +15,9 @@ from somite.diffusion.methods import Diffusion
 from somite.diffusion.samplers import DDIM
 from somite.diffusion.schedule import scaled_linear
 from somite.networks.medsegdiffnca import MedSegDiffNCA
+from somite.recipe import build, parse, path_of
 from somite.trainer import run as trainer
+from somite.training import Training
 
 
 @pytest.fixture
@@ -76,3 +78,14 @@ def test_rounding_in_one_step_of_noise_prediction_is_warned_of(predicts, steps, 
     method = Diffusion(MedSegDiffNCA(12, 16, 2), scaled_linear(1000, 0.0015, 0.0155), {}, DDIM(steps), predicts=predicts)
     trainer.warn_of_gain(method, precision)
     assert ("38.7-fold" in capsys.readouterr().out) == warned
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_networks_of_volumes_train_in_bfloat16_only_where_its_gradients_are_right(right, capsys, monkeypatch):
+    monkeypatch.setattr(trainer, "has_bfloat16", lambda device: True)
+    monkeypatch.setattr(trainer, "bfloat16_gradients_in_3d", lambda: right)
+    asked = Training(precision="bf16-mixed")
+    for recipe, deep in (("ctpretrain/small", True), ("medsegdiffnca/demo", False)):
+        found = trainer.usable_precision(asked, build(parse(path_of(recipe))).method)
+        assert found == ("32-true" if deep and not right else "bf16-mixed")
+        assert ("wrong bfloat16 gradients" in capsys.readouterr().out) == (deep and not right)

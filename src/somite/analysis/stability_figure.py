@@ -1,7 +1,7 @@
 """How stability looks: the least stable case at several seeds, and the distribution over cases and seeds."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,7 +14,9 @@ from ..data.record import Case
 from ..metrics.uncertainty import spread
 from ..pipeline import Run
 from ..style import zoom
-from ..tasks.segmentation.pictures import PROBABILITY, SPREAD, foreground, photograph, plane
+from ..tasks.segmentation.brightness import brightness
+from ..tasks.segmentation.pictures import PROBABILITY, SPREAD, foreground, photograph
+from ..tasks.segmentation.planes import sliced
 from ..tasks.task import Row
 from . import figures
 
@@ -34,15 +36,11 @@ class Look:
 
 def look_of(run: Run, case: Case, seeds: Sequence[int], index: int) -> Look:
     """index: the slice of a volume to look at."""
-    record, axis, maps, look = run.recipe.data.read(case), run.recipe.data.preprocess.axis, [], None
-    for seed in seeds:
-        result = run.at(seed=seed).answer(record)
-        if look is None:
-            look = plane(record, result, axis)
-            look = look if look.index is None else replace(look, index=index)
-        maps.append(look(foreground(result.probability)))
-    assert look is not None, "at least one seed"
-    return Look(case.id, np.asarray(photograph(record, look, look(record.truth > 0))), np.stack(maps), seeds, look.size)
+    record = run.recipe.data.read(case)
+    plane = sliced(record, run.recipe.data.preprocess.axis, index)
+    maps = [plane(foreground(run.at(seed=seed).answer(record).probability)) for seed in seeds]
+    bright = brightness(record, record.truth > 0) if len(record.shape) == 3 else None
+    return Look(case.id, np.asarray(photograph(record, plane, bright)), np.stack(maps), seeds, plane.size)
 
 
 @figures.styled

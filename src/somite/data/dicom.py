@@ -44,6 +44,7 @@ class _Slice:
     spacing: tuple[float, float]  # between rows, between columns
     size: tuple[int, int]  # columns, rows
     thickness: float
+    modality: str
 
     @property
     def normal(self) -> Float64[np.ndarray, "3"]:
@@ -84,7 +85,8 @@ def read_series(folder: Path) -> Volume:
         array[..., index] = _pixels(each)
     axes = np.column_stack([one.axes[0] * one.spacing[1], one.axes[1] * one.spacing[0], step])
     affine = LPS @ np.vstack([np.column_stack([axes, one.first]), [0, 0, 0, 1]])
-    return Volume(as_channels(array, folder), Geometry(affine, array.shape, Series(tuple(each.path for each in slices))))
+    series = Series(tuple(each.path for each in slices), one.modality)
+    return Volume(as_channels(array, folder), Geometry(affine, array.shape, series))
 
 
 def _found(folder: Path) -> Iterator[Path]:
@@ -129,9 +131,8 @@ def _header(path: Path) -> _Slice:
         )
     thickness = _numbers(said("0018|0088"), 1) or _numbers(said("0018|0050"), 1) or [0.0]
     title = said("0008|103e") or "without a name"
-    return _Slice(
-        path, said("0020|000e"), title, np.array(first), np.array(axes).reshape(2, 3), (spacing[0], spacing[1]), size[:2], abs(thickness[0])
-    )
+    place = np.array(first), np.array(axes).reshape(2, 3), (spacing[0], spacing[1])
+    return _Slice(path, said("0020|000e"), title, *place, size[:2], abs(thickness[0]), said("0008|0060"))
 
 
 def _pixels(one: _Slice) -> np.ndarray:

@@ -14,9 +14,10 @@ LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # DICOM, NRRD and MetaImage count x to th
 
 @dataclass(frozen=True)
 class Series:
-    """The files of a DICOM series in the order of the volume's third axis, one a slice."""
+    """The files of a DICOM series in the order of the volume's third axis, one a slice; modality: as they say it, CT or MR."""
 
     files: tuple[Path, ...]
+    modality: str = ""
 
 
 @dataclass(frozen=True, eq=False)

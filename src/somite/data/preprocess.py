@@ -128,10 +128,12 @@ class Preprocess:
         native = list(space)
         if self.dims == 2:
             plane = native if len(native) == 2 else [n for i, n in enumerate(native) if i != self.axis]
-            maps = F.interpolate(maps, size=plane, mode="bilinear", align_corners=False)
+            if list(maps.shape[2:]) != plane:  # a copy of large volumes is worth avoiding
+                maps = F.interpolate(maps, size=plane, mode="bilinear", align_corners=False)
             stacked = maps[0] if len(native) == 2 else maps.movedim(0, -1).movedim(-1, self.axis + 1)
         else:
-            stacked = F.interpolate(maps, size=native, mode="trilinear", align_corners=False)[0]
+            same = list(maps.shape[2:]) == native
+            stacked = (maps if same else F.interpolate(maps, size=native, mode="trilinear", align_corners=False))[0]
         return stacked.numpy()
 
     def flat(self, record: Record) -> bool:

@@ -73,17 +73,22 @@ def answer(
 def fused(record: Record, members: Iterable[np.ndarray], fusion: Fusion, keep: bool = False) -> Result:
     """The one place where members become a result. The spread is accumulated as Welford (1962) does it."""
     tally, kept, count = fusion.start(), [], 0
-    mean = squares = np.zeros(())
+    mean = squares = np.zeros(0)
     for member in members:
         count += 1
         tally.add(member)
-        apart = member - mean
-        mean = mean + apart / np.float32(count)
-        squares = squares + apart * (member - mean)
+        if count == 1:
+            mean = member  # in double precision only once there are two: of a volume that is large
+        else:
+            if count == 2:
+                mean, squares = mean.astype(np.float64), np.zeros(mean.shape)
+            apart = member - mean
+            mean += apart / np.float32(count)
+            squares += np.multiply(apart, member - mean, out=apart)
         if keep:
             kept.append(member)
     probability = tally.value()
-    spread = np.sqrt(squares / np.float32(count))
+    spread = np.zeros(probability.shape) if count < 2 else np.sqrt(np.divide(squares, np.float32(count), out=squares), out=squares)
     return Result(record, decide(probability), probability, spread, np.stack(kept) if keep else None, count)
 
 

@@ -69,27 +69,16 @@ class Budget:
 
 BUDGETS = {
     "smoke": Budget(
-        pretraining=2, positions=2, probe=2, tuning=2, base=8, levels=2, crop=8, batch=2, seeds=1, counts=(2, 0), alone=2, validation=1, views=8, voxels=16, automaton=2,
+        pretraining=2, positions=2, probe=2, tuning=2, automaton=2, base=8, levels=2, crop=8, batch=2, seeds=1, counts=(2, 0), alone=2,
+        validation=1, views=8, voxels=16,
     ),
     "cpu": Budget(
-        pretraining=1000,
-        positions=500,
-        probe=150,
-        tuning=250,
-        base=8,
-        levels=4,
-        crop=32,
-        batch=2,
-        seeds=3,
-        counts=(2, 10, 0),
-        alone=10,
-        validation=5,
-        views=24,
-        voxels=256,
-        automaton=1000,
+        pretraining=1000, positions=500, probe=150, tuning=250, automaton=1000, base=8, levels=4, crop=32, batch=2, seeds=3, counts=(2, 10, 0),
+        alone=10, validation=5, views=24, voxels=256,
     ),
     "paper": Budget(
-        pretraining=300_000, positions=50_000, probe=45_000, tuning=45_000, base=16, levels=6, crop=96, batch=2, seeds=3, counts=(2, 10, 0), alone=10, validation=5, views=64, voxels=1024, automaton=50_000,
+        pretraining=300_000, positions=50_000, probe=45_000, tuning=45_000, automaton=50_000, base=16, levels=6, crop=96, batch=2, seeds=3,
+        counts=(2, 10, 0), alone=10, validation=5, views=64, voxels=1024,
     ),
 }  # fmt: skip
 
@@ -214,13 +203,12 @@ class Pretraining(Study):
             )
         single = [row["labels"] for row in rows if (row["option"], row["choice"]) == ("head", "linear")]
         labels = single[0] if single else counts[0] if counts else "0"
-        base = cell(BASE, labels)
-        changes = [
-            one
-            for name in CELLS
-            if name != BASE and name[0] not in ("use", "baseline")
-            for one in compared(f"the base is more accurate than {name[0]} {name[1]}", base, cell(name, labels), "dice", False)
-        ]
+        changes = []
+        for name in CELLS:
+            if name != BASE and name[0] not in ("use", "baseline"):
+                other = cell(name, labels)
+                alike = [row for row in cell(BASE, labels) if row["seed"] in {one["seed"] for one in other}]  # the same labelled volumes
+                changes += compared(f"the base is more accurate than {name[0]} {name[1]}", alike, other, "dice", False)
         return {"What pretraining is worth": adjusted(worth), f"One thing changed at a time ({labels} labels)": adjusted(changes)}
 
     @styled

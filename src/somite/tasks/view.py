@@ -111,9 +111,10 @@ class Key:
 
 @dataclass(frozen=True)
 class Pictures:
-    """panels and facts, a list for each case; keys: the legend; note: how to read them."""
+    """panels and facts, a list for each case; keys: the legend; note: how to read them. columns: panels in a row, where rows mean something."""
 
     panels: list[list[Panel]]
     facts: list[list[str]]
     keys: list[Key]
     note: str
+    columns: int | None = None

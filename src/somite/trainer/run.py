@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from ..data.dataset import Data
 from ..data.digest import digest, summary
 from ..diffusion.methods import Diffusion, Method
-from ..environment import environment, has_bfloat16
+from ..environment import bfloat16_gradients_in_3d, environment, has_bfloat16
 from ..errors import InputError
 from ..files import read_json, write_json, write_text
 from ..progress import tracked
@@ -54,7 +54,7 @@ def train(config: Namespace, out: Path, name: str = "") -> None:
     torch.manual_seed(derive("weights", config.training.seed))
     recipe = build(begun(config, out))
     check(recipe)
-    precision = usable_precision(recipe.training)
+    precision = usable_precision(recipe.training, recipe.method)
     warn_of_gain(recipe.method, precision)
     trainer = make_trainer(recipe, out, precision)
     last = out / LAST
@@ -130,13 +130,19 @@ def trained_weights(recipe: Recipe) -> int:
     return sum(p.numel() for p in recipe.method.parameters() if p.requires_grad)
 
 
-def usable_precision(options: Training) -> str:
-    """The precision asked for, or float32 where this machine only imitates bfloat16, which is many times slower."""
+def usable_precision(options: Training, method: Method) -> str:
+    """The precision asked for, or float32 where this machine only imitates bfloat16, which is many times slower, or computes it wrongly."""
     on_gpu = torch.cuda.is_available() and options.lightning.get("accelerator") != "cpu"
-    if options.precision != "bf16-mixed" or has_bfloat16("cuda" if on_gpu else "cpu"):
+    if options.precision != "bf16-mixed":
         return options.precision
-    say("this processor has no bfloat16 arithmetic, and imitating it is many times slower: training in float32 instead of bf16-mixed")
-    return "32-true"
+    if not has_bfloat16("cuda" if on_gpu else "cpu"):
+        say("this processor has no bfloat16 arithmetic, and imitating it is many times slower: training in float32 instead of bf16-mixed")
+        return "32-true"
+    deep = any(isinstance(module, torch.nn.Conv3d) for module in method.modules())
+    if deep and not on_gpu and not bfloat16_gradients_in_3d():
+        say("on this processor torch computes wrong bfloat16 gradients of small 3D convolutions: training in float32 instead of bf16-mixed")
+        return "32-true"
+    return options.precision
 
 
 def warn_of_gain(method: Method, precision: str) -> None:

@@ -158,7 +158,7 @@ class Segmentation(Task):
     def pictures(self, results: Sequence[Result], rows: Sequence[Sequence[Row]], data: Data) -> Pictures:
         from .pictures import pictures
 
-        return pictures(results, rows, data.preprocess.axis)
+        return pictures(results, rows)
 
 
 def middle(array: np.ndarray) -> np.ndarray:

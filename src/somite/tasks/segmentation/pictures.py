@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,26 +12,36 @@ from ...data.record import Record
 from ...predict.ensemble import Result
 from ...wording import count
 from ..view import Key, Panel, Pictures
+from .brightness import Brightness, brightness, hounsfield
+from .planes import Plane, planes
 from .view import facts
 
-SIDE = 256  # pixels of a picture's longer side
+FLAT = "Images are stretched between their 0.5th and 99.5th percentiles."
+OF_VOLUMES = "Of each volume three planes, each the slice with most truth, or with most of the mask where there is no truth."
+HOUNSFIELD = (
+    "CT is drawn in the narrowest of four windows (brain in heads, soft tissue, lung, bone) that shows nine tenths of what the truth covers, or "
+    "the one that shows most of it."
+)
+SIDES = "R: the patient's right, A: the front; the head is up"
 WHITE, CONTOUR = (255, 255, 255), (255, 196, 37)
 CLASSES = [WHITE, (0, 114, 178), (213, 94, 0), (86, 180, 233), (0, 158, 115), (204, 121, 167), (230, 159, 0), (240, 228, 66)]
 PROBABILITY, SPREAD = (4, 52, 104), (160, 52, 0)  # the dark ends of scales that begin with white
 LEVELS = 32  # of a scale: enough for the eye, and PNG packs them well
 
 
-def pictures(results: Sequence[Result], rows: Sequence[Sequence[dict[str, Any]]], axis: int) -> Pictures:
-    """Each case's panels and facts; of a volume, one slice across `axis`."""
+def pictures(results: Sequence[Result], rows: Sequence[Sequence[dict[str, Any]]]) -> Pictures:
+    """Each case's panels and facts; of a volume, three planes."""
     most = max(math.ceil(10 * max(float(result.spread[0].max()) for result in results)) / 10, 0.1)
-    looks = [plane(result.record, result, axis) for result in results]
-    told = [
-        facts(list(some)) + ([f"slice {look.index + 1} of {result.record.shape[look.axis]}"] if look.index is not None else [])
-        for result, some, look in zip(results, rows, looks, strict=True)
-    ]
-    drawn = [panels(result.record, result, look, most) for result, look in zip(results, looks, strict=True)]
-    note = "Of each volume, the slice with most truth. " if looks[0].index is not None else ""
-    return Pictures(drawn, told, keys(results[0], most), f"{note}Images are stretched between their 0.5th and 99.5th percentiles.")
+    looks = [Look(result, most) for result in results]
+    told = [facts(list(some)) + look.facts for some, look in zip(rows, looks, strict=True)]
+    drawn = [[panel for plane in look.planes for panel in look.panels(plane)] for look in looks]
+    volumes = [look for look in looks if look.volume]
+    names = sorted({look.bright.name for look in volumes if look.bright})
+    legend = keys(results[0], most) + ([Key("", f"brightness: {'; '.join(names)}"), Key("", SIDES)] if volumes else [])
+    note = f"{OF_VOLUMES} " if volumes else FLAT
+    if any(look.hounsfield for look in volumes):
+        note += HOUNSFIELD
+    return Pictures(drawn, told, legend, note.strip(), looks[0].columns if volumes else None)
 
 
 def keys(result: Result, most: float) -> list[Key]:
@@ -47,29 +56,41 @@ def keys(result: Result, most: float) -> list[Key]:
     return told
 
 
-@dataclass(frozen=True)
-class Plane:
-    """The plane that is shown: of a volume, the slice across `axis` with most truth, or most prediction if there is none."""
+class Look:
+    """How a case is shown; `most` is the spread that is drawn darkest. One member has none."""
 
-    axis: int
-    index: int | None
-    size: tuple[int, int]  # (width, height) of the pictures
+    def __init__(self, result: Result, most: float) -> None:
+        record = result.record
+        marked = record.truth > 0 if record.truth.any() else result.mask > 0
+        self.result, self.most, self.volume = result, most, len(record.shape) == 3
+        self.planes = planes(record, marked if marked.any() else foreground(result.probability))
+        self.bright = brightness(record, marked) if self.volume else None
+        self.hounsfield = self.volume and hounsfield(record)
+        self.columns = 4 + (result.count > 1)
 
-    def __call__(self, array: np.ndarray) -> np.ndarray:
-        """(*s) -> (h, w); slices are turned so that the first axis runs to the right and the second upwards."""
-        return array if self.index is None else np.rot90(array.take(self.index, self.axis))
+    @property
+    def facts(self) -> list[str]:
+        """Which slices are shown, and of CT in which window."""
+        if not self.volume:
+            return []
+        slices = ", ".join(f"{plane.name} {plane.number} of {plane.depth}" for plane in self.planes)
+        return [f"slices {slices}", *([self.bright.name] if self.hounsfield and self.bright else [])]
 
-
-def plane(record: Record, result: Result, axis: int) -> Plane:
-    truth = record.truth
-    index, sides, steps = None, list(record.shape), list(record.spacing or (1.0,) * len(record.shape))
-    if len(sides) == 3:
-        shown = truth > 0 if truth.any() else foreground(result.probability)
-        index = int(shown.sum(tuple(a for a in range(3) if a != axis)).argmax())
-        sides, steps = ([part[a] for a in range(3) if a != axis][::-1] for part in (sides, steps))
-    height, width = (n * step for n, step in zip(sides, steps, strict=True))
-    scale = SIDE / max(height, width)
-    return Plane(axis, index, (max(1, round(width * scale)), max(1, round(height * scale))))
+    def panels(self, plane: Plane) -> list[Panel]:
+        result, record = self.result, self.result.record
+        truth = plane(record.truth)
+        several = len(result.probability) > 1
+        mask = plane(result.mask) if several else agreement(plane(result.mask) > 0, truth > 0)
+        prefix = f"{plane.name}: " if plane.name else ""
+        shown = [
+            Panel(f"{prefix}image, truth outlined", photograph(record, plane, self.bright), photograph=True),
+            Panel(f"{prefix}truth", plane.framed(classes(truth, plane.size)), bits=3),
+            Panel(f"{prefix}mask", plane.framed(classes(mask, plane.size)), bits=3),
+            Panel(f"{prefix}probability", plane.framed(scale(plane(foreground(result.probability)), PROBABILITY, plane.size))),
+        ]
+        if result.count > 1:
+            shown.append(Panel(f"{prefix}spread", plane.framed(scale(plane(result.spread[0]) / self.most, SPREAD, plane.size))))
+        return shown
 
 
 def foreground(probability: np.ndarray) -> np.ndarray:
@@ -77,35 +98,27 @@ def foreground(probability: np.ndarray) -> np.ndarray:
     return probability[0] if len(probability) == 1 else 1 - probability[0]
 
 
-def panels(record: Record, result: Result, look: Plane, most: float) -> list[Panel]:
-    """The pictures of a case; `most` is the spread that is drawn darkest. One member has none."""
-    truth = look(record.truth)
-    several = len(result.probability) > 1
-    mask = look(result.mask) if several else agreement(look(result.mask) > 0, truth > 0)
-    shown = [
-        Panel("image, truth outlined", photograph(record, look, truth > 0), photograph=True),
-        Panel("truth", classes(truth, look.size), bits=3),
-        Panel("mask", classes(mask, look.size), bits=3),
-        Panel("probability", scale(look(foreground(result.probability)), PROBABILITY, look.size)),
-    ]
-    if result.count > 1:
-        shown.append(Panel("spread", scale(look(result.spread[0]) / most, SPREAD, look.size)))
-    return shown
-
-
 def agreement(mask: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """1 where both are, 2 where only the mask is, 3 where only the truth is."""
     return np.select([mask & truth, mask, truth], [1, 2, 3], 0).astype(np.uint8)
 
 
-def photograph(record: Record, look: Plane, truth: np.ndarray) -> Image.Image:
-    """The image between its 0.5th and 99.5th percentiles with the truth's outline; one channel or three."""
-    channels = [look(channel) for channel in (record.image[:3] if len(record.image) >= 3 and look.index is None else record.image[:1])]
-    low, high = np.percentile(channels, (0.5, 99.5))
-    stretched = np.clip((np.stack(channels, -1) - low) / max(high - low, 1e-8), 0, 1)
-    pixels = np.rint(255 * np.broadcast_to(stretched, (*stretched.shape[:2], 3))).astype(np.uint8)
-    picture = Image.fromarray(pixels).resize(look.size, Image.Resampling.BICUBIC)
-    large = np.asarray(Image.fromarray(truth).resize(look.size, Image.Resampling.NEAREST))
+def photograph(record: Record, plane: Plane, bright: Brightness | None) -> Image.Image:
+    """The image with the truth's outline: one channel or three, and of a volume one. bright: None, stretched by itself."""
+    image = record.image
+    if bright is not None:
+        shades = bright(plane(image[0]))[..., None]
+    else:
+        channels = np.stack(list(image[:3] if len(image) >= 3 else image[:1]), -1)
+        shades = Brightness("", *np.percentile(channels, (0.5, 99.5)))(channels)
+    return plane.lettered(plane.framed(outlined(shades, plane(record.truth) > 0, plane.size)))
+
+
+def outlined(shades: np.ndarray, truth: np.ndarray, size: tuple[int, int]) -> Image.Image:
+    """(h, w, 1 or 3) in [0, 1] as a picture, with the outline of (h, w) bool."""
+    pixels = np.rint(255 * np.broadcast_to(shades, (*shades.shape[:2], 3))).astype(np.uint8)
+    picture = Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC)
+    large = np.asarray(Image.fromarray(truth).resize(size, Image.Resampling.NEAREST))
     edge = large & np.logical_not(ndimage.binary_erosion(large, border_value=1))
     drawn = np.where(edge[..., None], np.array(CONTOUR, np.uint8), np.asarray(picture))
     return Image.fromarray(drawn)
