@@ -194,10 +194,12 @@ class MedSegDiffNCA(Network):
         if self.position:
             place = ramp(space, given.device) if position is None else position
             fixed.insert(0, place.expand(len(given), 1, *space))
-        inner = self.levels[-1 - depth].channels - len(fixed)  # type: ignore[operator]
-        shared = 0 if coarser is None else min(inner, coarser.shape[1] - len(fixed))
-        cells = [] if coarser is None else [F.interpolate(coarser[:, :shared], size=space, mode="nearest")]
-        cells = torch.cat([*cells, given.new_zeros(len(given), inner - shared, *space)], 1)
+        level: Automaton = self.levels[-1 - depth]  # type: ignore[assignment]
+        inner, cells = level.channels - len(fixed), given.new_zeros(len(given), 0, *space)
+        if coarser is not None:
+            cells = coarser[:, : min(inner, coarser.shape[1] - len(fixed))]
+            cells = cells if cells.shape[2:] == space else F.interpolate(cells, size=space, mode="nearest")
+        cells = torch.cat([cells, given.new_zeros(len(given), inner - cells.shape[1], *space)], 1)
         return torch.cat([cells[:, :k], given, cells[:, k + known :], *fixed], 1)
 
 
