@@ -63,6 +63,24 @@ def parser() -> Parser:
     train.add_argument("--out", type=Path)
     train.add_argument("-h", "--help", action="store_true")
 
+    distil = commands.add_parser(
+        "distil",
+        help="a run teaches a compact one; every argument of the compact one's recipe is an option, the same line again goes on",
+    )
+    offer(distil, *RUN, "--with", *SAMPLING, "--calibrated")
+    distil.add_argument("--into", required=True, metavar="RECIPE", help="the pupil: a bundled recipe or a YAML file")
+    distil.add_argument(
+        "--unlabelled", type=Path, metavar="FOLDER", help="further images without masks, of which the teacher says what it sees"
+    )
+    distil.add_argument(
+        "--weight", type=float, default=0.5, help="the teacher's share of the loss, up to 1 (default: 0.5); masks have the rest"
+    )
+    distil.add_argument(
+        "--temperature", type=float, default=1.0, help="by which teacher and pupil are softened (default: 1; 2 or 4 are usual)"
+    )
+    distil.add_argument("--compare", action="store_true", help="also train the pupil untaught, and test it, the taught one and the teacher")
+    distil.add_argument("--out", type=Path, required=True, help="the pupil's run folder")
+
     evaluate = commands.add_parser("evaluate", help="score a run on its own data: rows.csv, metrics.json, report.html")
     offer(evaluate, *RUN, "--with", *SAMPLING, "--calibrated")
     evaluate.add_argument("--split", default="test", help='default: test; "all" takes every labelled case')
@@ -332,7 +350,7 @@ def run(argv: list[str]) -> int:
         made.print_help()
     elif options.command == "train" and options.recipe is None:
         print(TRAIN)
-    elif overrides and options.command != "train":
+    elif overrides and options.command not in ("train", "distil"):
         command = f"{options.command} {options.analysis}" if options.command == "analyse" else options.command
         raise InputError(f"unknown option {overrides[0]}; somite {command} --help lists those that there are")
     else:

@@ -22,6 +22,8 @@ from .baselines.fit import plan_recipe
 from .baselines.folds import fold_ensemble
 from .cohort import DESCRIBED, FAILED, TABLE, answered
 from .data.sources import NUCLEI, find_inputs
+from .distil.lesson import Lesson
+from .distil.teach import distil
 from .engines import Engine, Pool, Ray, Submitit
 from .environment import has_bfloat16
 from .errors import InputError
@@ -54,6 +56,13 @@ def train_(options: Namespace) -> None:
     train(recipe.parse(path, spelled(path, options.overrides)), out, options.recipe)
     if finished(out):
         write_card(pipeline.load(out, trust=True))
+
+
+def distil_(options: Namespace) -> None:
+    path = recipe.path_of(options.into)
+    told = tuple(spelled(path, options.overrides))
+    lesson = Lesson(path, options.out, options.into, told, options.unlabelled, options.weight, options.temperature)
+    distil(lambda: open_run(options), lesson, options.compare, tracked)
 
 
 def spelled(path: Path, overrides: Sequence[str]) -> list[str]:
@@ -270,6 +279,7 @@ def demo_(options: Namespace) -> None:
 COMMANDS: dict[str, Callable[[Namespace], None]] = {
     "demo": demo_,
     "train": train_,
+    "distil": distil_,
     "evaluate": evaluate,
     "predict": predict,
     "sample": sample,

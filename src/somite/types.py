@@ -20,6 +20,7 @@ Maps = Float[Tensor, "b c *s"]
 Target = Shaped[Tensor, "b c *s"]  # in data space: label indices (b 1 *s), or an image
 Timesteps = Int[Tensor, " b"]
 Sample = dict[str, Tensor]  # "image" (b c *s), "mask" (b 1 *s), "labels" (b k) of 0 and 1: a batch as data yields it
+LESSON = ("soft", "known")  # further entries of a batch, (b k *s) and (b 1): what a teacher says of it, and which masks are known
 Shape = tuple[int, ...]
 Cond = dict[str, Tensor]  # "image" (b c *s), "coordinates" (b 3 *s) in the body, "labels" (b k) of 0 and 1, "body" (b 1 *s)
 State = Any  # opaque to everyone but the network that made it; None means "start afresh"
@@ -84,6 +85,10 @@ class Noised:
     t: Tensor
     posterior: Posterior | None = None  # of the step t -> t-1, where there is one
     body: Tensor | None = None  # (b, 1, *s) of 0 and 1: where terms that ask for it look; None: everywhere
+    snr: Tensor | None = None  # (b,) alpha_t^2 / sigma_t^2, where there is noise
+    soft: Tensor | None = None  # (b, k, *s) a teacher's probabilities, and where they lie in model space
+    soft_x0: Tensor | None = None
+    known: Tensor | None = None  # (b,) of 0 and 1: whose mask is known; None: everyone's
 
     def seen(self, out: Output) -> "Noised":
         """The example where the output is of it."""
@@ -91,9 +96,8 @@ class Noised:
             return self
         if self.target.shape[2:] != self.x0.shape[2:]:
             raise InputError("a network that trains on patches needs masks of the target's own size; take a codec of pixels, or patch null")
-        body = None if self.body is None else out.part(self.body)
-        maps = {name: out.part(getattr(self, name)) for name in ("target", "x0", "eps", "x_t")}
-        return replace(self, **maps, body=body)
+        maps = ("target", "x0", "eps", "x_t", "body", "soft", "soft_x0")
+        return replace(self, **{name: out.part(part) for name in maps if (part := getattr(self, name)) is not None})
 
 
 @dataclass

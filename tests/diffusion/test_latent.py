@@ -243,3 +243,9 @@ def test_folders_that_are_not_whole(folder, harm, said):
 
 def test_the_small_configuration_is_the_official_one():
     assert sum(p.numel() for p in Autoencoder(**CODEC).parameters()) == 1_732_679
+
+
+def test_a_teachers_probabilities_have_the_latents_of_their_picture():
+    codec, mask = Autoencoder(**FIXED, posterior="mean"), (torch.rand(2, 1, 16, 16) > 0.5).float()
+    torch.testing.assert_close(codec.place(mask), codec.encode(mask))
+    assert not torch.equal(codec.place(mask / 2 + 0.25), codec.encode(mask))

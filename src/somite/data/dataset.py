@@ -19,7 +19,7 @@ from .augment import Augmentation
 from .body import Body
 from .cache import DiskCache, default_folder
 from .coordinates import Coordinates
-from .digest import stamp
+from .digest import stamp, stamped
 from .extra import Extra
 from .identity import identity
 from .listing import Source
@@ -27,11 +27,13 @@ from .preprocess import Preprocess
 from .published import resplit
 from .raters import folder_of, raters_of
 from .record import Case, Record, read
+from .refusals import refuse
+from .soft import Soft
 from .sources import NUCLEI, find
 from .split import assign, divided
 from .stream import Stream, TrainingSet, together
 from .views import Views
-from .windows import cropped
+from .windows import chosen, cropped
 
 FORMAT = 1  # of what is kept on disk: another one where the same files and settings give something else than before
 FOREGROUND = "foreground"  # beside a mask on disk: the flat indices of its foreground, of which one is read where it is looked for
@@ -62,6 +64,8 @@ class Data:
     validation and evaluation compare with masks/ as ever. For binary masks.
     body: samples have an entry "body" as well, of the whole volume (`body.py`); None where everything is body, as in MR.
     coordinates: samples have an entry "coordinates" as well, made once of the whole volume before anything is cut or augmented.
+    soft: training examples have an entry "soft" as well, what a teacher says of them (`soft.py`), and "known", whether they have a mask;
+    where they have none its place is taken by what the teacher decides, which terms other than the teacher's do not look at.
     views: training examples are two views of one scan (`views.py`); what is answered stays whole, with an entry "spacing" (1, 3) in mm.
     """
 
@@ -89,6 +93,7 @@ class Data:
         views: Views | None = None,
         cache_disk_gb: float = 0.0,
         cache_folder: str | None = None,
+        soft: Soft | None = None,
     ) -> None:
         if raters and labels is not None:
             raise InputError("--data.raters is for binary masks, and --data.labels names classes: leave one of them out")
@@ -105,45 +110,38 @@ class Data:
         if cache_disk_gb < 0 or (cache_folder and not cache_disk_gb):
             told = f"--data.cache_folder {cache_folder}" if cache_folder else f"--data.cache_disk_gb {cache_disk_gb:g}"
             raise InputError(f"{told}: say with --data.cache_disk_gb how many GB of preprocessed cases may be kept on disk, 0 for none")
-        self.body, self.coordinates, self.views = body, coordinates, views
+        self.body, self.coordinates, self.views, self.soft = body, coordinates, views, soft
         self.disk = (
             DiskCache(Path(cache_folder) if cache_folder else default_folder(), cache_disk_gb * 2**30) if cache_disk_gb > 0 else None
         )
         self.needs = frozenset({"image", "mask"})
         self._forget()
-        self.refuse()
-
-    def refuse(self) -> None:
-        """Raises InputError for parts that do not go together."""
-        deep = self.preprocess.dims == 3 and self.preprocess.orientation == "RAS"
-        for name, part in (("coordinates", self.coordinates), ("views", self.views)):
-            if part is not None and not deep:
-                raise InputError(
-                    f"--data.{name} is of volumes whose axes are known: set --data.preprocess.dims 3 and --data.preprocess.orientation RAS"
-                )
-        beside = {"crop": self.crop, "augment": self.augment, "foreground_rate": self.foreground_rate, "raters": self.raters}
-        given = [name for name, value in beside.items() if value]
-        if self.views is not None and given:
-            raise InputError(
-                f"--data.{given[0]} is not for --data.views, which cuts and changes views in its own way: leave one of them out"
-            )
+        refuse(self)
 
     def _forget(self) -> None:
         self._cases: dict[str, list[Case]] = {}
         self._cache: dict[Case, Sample] = {}
         self._rated: dict[Case, Tensor] = {}
         self._keys: dict[Case, str] = {}
+        self._taught: dict[Case, None] = {}
         self._how = ""
         self.room = self.cache_gb * 2**30
         self.__dict__.pop("source", None)
 
     def needing(self, needs: Collection[str]) -> "Data":
         """The same data for a task whose cases must have these: "image", "mask", "labels"."""
+        if self.soft is not None and "mask" not in needs:
+            raise InputError("--data.soft is what a teacher says of masks, which this recipe's task does not learn: leave it out")
         return self._changed(needs=frozenset(needs))
 
     def moved(self, root: str) -> "Data":
         """Another data set with the same preprocessing, and its own splits: a fold is of the data that it was made for."""
-        return self._changed(root=root, fold=None, splits=None, extra=None)
+        return self._changed(root=root, fold=None, splits=None, extra=None, soft=None)
+
+    def over(self, other: "Data") -> "Data":
+        """The cases and splits of other data, prepared as these are."""
+        named = ("root", "rates", "split_seed", "fold", "folds", "splits")
+        return self._changed(**{name: getattr(other, name) for name in named}, extra=None, soft=None)
 
     def _changed(self, **attributes: object) -> "Data":
         other = copy(self)
@@ -172,7 +170,13 @@ class Data:
         return found if self.splits is None else resplit(found, self.splits)
 
     def cases(self, split: str) -> list[Case]:
-        """The labelled cases of a split: the data's own lists, or by hash where they bring none; "all" is every labelled case."""
+        """The cases of a split, those for training with the images that only a teacher spoke of; "all" is every labelled case."""
+        if split == "train" and self.soft is not None:
+            return list(self.taught)
+        return self.own(split)
+
+    def own(self, split: str) -> list[Case]:
+        """The labelled cases of a split: the data's own lists, or by hash where they bring none."""
         if split == "all":
             return self.enough(self.source.all)
         if not self._cases:
@@ -182,6 +186,13 @@ class Data:
                 f"{self.path} has no cases in the split {split!r}; it has {', '.join(f'{k} ({len(v)})' for k, v in self._cases.items())}"
             )
         return self._cases[split]
+
+    @property
+    def taught(self) -> dict[Case, None]:
+        """The training cases that a teacher spoke of, those without masks last."""
+        if not self._taught and self.soft is not None:
+            self._taught = dict.fromkeys([*self.own("train"), *self.soft.cases()])
+        return self._taught
 
     def enough(self, cases: Collection[Case]) -> list[Case]:
         """Those that have what the task needs; a data set's unlabelled cases are for prediction."""
@@ -285,7 +296,7 @@ class Data:
         found = None if self.disk is None else self.disk.get(self.key(case))
         if found is not None:
             return found
-        sample = self.sample(self.read(case), self.needs)
+        sample = self.made(case)
         if "mask" in sample:
             sample["mask"] = sample["mask"].to(torch.uint8)
         if self.fits(*sample.values()):
@@ -295,6 +306,22 @@ class Data:
             self.disk.put(self.key(case), {**sample, **extra})
         return dict(sample)
 
+    def made(self, case: Case) -> Sample:
+        """All that is known of a case, from its files."""
+        record = self.read(case)
+        if not self.learned(case):
+            return self.sample(record, self.needs)
+        assert self.soft is not None
+        soft = self.preprocess.soft(self.soft.maps(record), record)
+        sample = self.sample(record, self.needs if case.mask else self.needs - {"mask"})
+        if case.mask is None:
+            sample["mask"] = (soft >= 0.5).long() if soft.shape[1] == 1 else soft.argmax(1, keepdim=True)
+        return {**sample, "soft": soft, "known": torch.full((len(soft), 1), float(case.mask is not None))}
+
+    def learned(self, case: Case) -> bool:
+        """Whether a teacher spoke of it."""
+        return self.soft is not None and case in self.taught
+
     def key(self, case: Case) -> str:
         """What tells this case's entry on disk from all others: its files, and all that is done with them."""
         if case not in self._keys:
@@ -302,7 +329,8 @@ class Data:
                 values = (self.labels, self.mask_threshold, self.foreground, self.classes, self.needs, self.views is not None)
                 where = None if self.coordinates is None else (type(self.coordinates), self.coordinates.settings)
                 self._how = identity(FORMAT, torch.__version__, values, self.preprocess, self.body, where)
-            self._keys[case] = identity(self._how, stamp(case))[:40]
+            said = [stamped(path) for path in self.soft.files(case.id, self.values)] if self.soft and self.learned(case) else []
+            self._keys[case] = identity(self._how, stamp(case), *said)[:40]
         return self._keys[case]
 
     def rated(self, case: Case) -> Tensor:
@@ -322,12 +350,3 @@ class Data:
             return False
         self.room -= size
         return True
-
-
-def chosen(mask: Tensor, foreground: Tensor | None, random: np.random.Generator) -> list[int] | None:
-    """A voxel (n, 0, *s) of a mask's foreground, each as likely, if it has any. foreground: where it is, flat, if that is known."""
-    if foreground is None:
-        foreground = mask.flatten().nonzero()[:, 0]
-    if not len(foreground):
-        return None
-    return [int(i) for i in np.unravel_index(int(foreground[random.integers(len(foreground))]), tuple(mask.shape))]

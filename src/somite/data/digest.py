@@ -27,10 +27,10 @@ def stamp(case: Case) -> tuple[object, ...]:
     """Everything of a case but the contents of its files, for which size and time of change stand; on one machine."""
     files = [*case.files, *([] if case.mask is None else [case.mask]), *([] if case.packed is None else [case.packed.path])]
     rest = () if case.packed is None else (case.packed.name, case.packed.index)
-    return case.id, case.labels, rest, *(one for file in files for one in _stamped(file))
+    return case.id, case.labels, rest, *(one for file in files for one in stamped(file))
 
 
-def _stamped(file: Path) -> list[object]:
+def stamped(file: Path) -> list[object]:
     """With the file that a header of its own kind speaks of, which has its name."""
     apart = file.suffix.lower() in (".mhd", ".nhdr")
     seen = sorted(file.parent.glob(f"{glob.escape(file.stem)}.*")) if apart else [file]

@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Integer
+from jaxtyping import Float, Integer
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -89,6 +89,17 @@ class Preprocess:
         """Labels of the file's voxels, (n, 1, *s) int64 on the network's: of the nearest voxel."""
         stacked, size = self.placed(labels, record)
         return F.interpolate(stacked.double(), size=size, mode="nearest-exact").long()  # double: exact label values
+
+    def soft(self, maps: Float[np.ndarray, "k *native"], record: Record) -> Tensor:
+        """Probabilities of the file's voxels on the network's, (n, k, *s) float32: resized linearly, so that classes go on to sum to one."""
+        seen = self.seen(record)
+        cut = self.stacked(torch.as_tensor(maps if self.whole else self.frame(record).cut(maps), dtype=torch.float32), seen)
+        size = self.target(tuple(cut.shape[2:]), seen)
+        if size == tuple(cut.shape[2:]):
+            return cut
+        if cut.ndim == 5:
+            return F.interpolate(cut, size=size, mode="trilinear", align_corners=False)
+        return F.interpolate(cut, size=size, mode="bilinear", align_corners=False, antialias=True).clamp(0, 1)
 
     def placed(self, labels: Integer[np.ndarray, "*native"], record: Record) -> tuple[Tensor, tuple[int, ...]]:
         """Labels before they are resized, (n, 1, *seen), and the size that they are to have."""

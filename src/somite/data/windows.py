@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from torch import Tensor
 
 from ..errors import InputError
 from ..nn.padding import mirrored
@@ -28,3 +29,12 @@ def cropped(sample: Sample, crop: int | list[int], centre: Sequence[int] | None,
         if have < want:
             maps = {name: mirrored(part, axis + 1, want) for name, part in maps.items()}
     return {**sample, **maps}
+
+
+def chosen(mask: Tensor, foreground: Tensor | None, random: np.random.Generator) -> list[int] | None:
+    """A voxel (n, 0, *s) of a mask's foreground, each as likely, if it has any. foreground: where it is, flat, if that is known."""
+    if foreground is None:
+        foreground = mask.flatten().nonzero()[:, 0]
+    if not len(foreground):
+        return None
+    return [int(i) for i in np.unravel_index(int(foreground[random.integers(len(foreground))]), tuple(mask.shape))]

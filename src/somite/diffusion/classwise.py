@@ -10,6 +10,7 @@ from ..types import Cond, Network, Shape, Target
 from .codec import OneHot
 from .methods import Method
 from .readout import Readout
+from .taught import alike
 from .terms import Term
 
 
@@ -50,7 +51,11 @@ class OneClassAtATime(Method):
         label = self.drawn(target)
         at = label.view(-1, *[1] * (target.ndim - 1))
         chosen = torch.where(at == 0, target != 0, target == at)
-        return self.method.loss(chosen.to(target.dtype), {**cond, "class": label})
+        given = {**cond, "class": label}
+        if "soft" in cond:
+            share = alike(cond["soft"], self.classes).gather(1, at.expand(-1, 1, *target.shape[2:]))
+            given["soft"] = torch.where(at == 0, 1 - share, share)
+        return self.method.loss(chosen.to(target.dtype), given)
 
     def drawn(self, target: Target) -> Tensor:
         """(b,) a class for each example."""

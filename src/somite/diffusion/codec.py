@@ -44,6 +44,10 @@ class Codec(nn.Module, ABC):
         """The target as (b, maps, *s), what loss terms on logits and auxiliary maps compare with: probabilities of a mask."""
         return target.float()
 
+    def place(self, soft: Tensor) -> Tensor:
+        """Probabilities (b, maps, *s) in model space: of those of a mask, where `encode` puts the mask."""
+        raise InputError(f"the codec {type(self).__name__} has no place for a teacher's probabilities; choose another --method.codec")
+
     def from_logits(self, logits: Tensor) -> Tensor:
         """Where a network predicts logits: their place in model space, so that decode(from_logits(l)) is the probability."""
         raise InputError(
@@ -69,6 +73,9 @@ class Pixelwise(Codec):
                 f"set --method.codec.channels {data[1]}"
             )
         return data
+
+    def place(self, soft: Tensor) -> Tensor:
+        return self.encode(soft)
 
 
 class Signed(Pixelwise):
@@ -124,6 +131,10 @@ class Logits(Pixelwise):
     def encode(self, target: Tensor) -> Tensor:
         return 2 * target.float() - 1
 
+    def place(self, soft: Tensor) -> Tensor:
+        least = 1 / (1 + math.exp(self.scale))  # of confidence that a mask has
+        return soft.clamp(least, 1 - least).logit() / self.scale
+
     def decode(self, z: Tensor, shape: Shape) -> Tensor:
         return (z * self.scale).sigmoid()
 
@@ -151,7 +162,10 @@ class OneHot(Codec):
         return F.one_hot(target[:, 0].long(), self.channels).movedim(-1, 1).float()
 
     def encode(self, target: Tensor) -> Tensor:
-        return 2 * self.probabilities(target) - 1
+        return self.place(self.probabilities(target))
+
+    def place(self, soft: Tensor) -> Tensor:
+        return 2 * soft - 1
 
     def decode(self, z: Tensor, shape: Shape) -> Tensor:
         p = ((z + 1) / 2).clamp(1e-6, 1)  # the floor keeps a voxel that is -1 everywhere decodable

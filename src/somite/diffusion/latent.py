@@ -115,19 +115,24 @@ class Autoencoder(Codec):
     @torch.no_grad()
     def encode(self, target: Tensor) -> Tensor:
         self.shape(tuple(target.shape))
-        z = self.latents(target)
+        z = self.latents(self.picture.encode(target))
         if self.scale.isnan():
             self.measure(z)
         return self.scale * z
 
-    def latents(self, target: Tensor) -> Tensor:
-        """(b, c, h, w) in data space -> unscaled latents (b, channels, h / f, w / f)."""
-        pictures = extended(self.picture.encode(target), self.reduction)
+    @torch.no_grad()
+    def place(self, soft: Tensor) -> Tensor:
+        """Of the picture that they make; a mask's latents measure the scale first."""
+        return self.scale * self.latents(self.picture.place(soft))
+
+    def latents(self, picture: Tensor) -> Tensor:
+        """(b, c, h, w), as `picture` encodes a target -> unscaled latents (b, channels, h / f, w / f)."""
+        pictures = extended(picture, self.reduction)
         found = self.kl.encode(apart(pictures, self.kl.config.in_channels)).latent_dist
-        mean = together(found.mean.float(), len(target))
+        mean = together(found.mean.float(), len(picture))
         if self.posterior == "mean":
             return mean
-        return mean + together(found.std.float(), len(target)) * rng.normal(tuple(mean.shape), mean.device)
+        return mean + together(found.std.float(), len(picture)) * rng.normal(tuple(mean.shape), mean.device)
 
     def measure(self, z: Tensor) -> None:
         """The scale that gives these latents a standard deviation of 1, over all their elements together."""

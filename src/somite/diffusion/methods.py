@@ -13,12 +13,13 @@ from torch import Tensor, nn
 
 from .. import rng
 from ..errors import InputError
-from ..types import Cond, Network, Noised, Output, Prediction, Shape, State, Target, Timesteps, right
+from ..types import LESSON, Cond, Network, Noised, Output, Prediction, Shape, State, Target, Timesteps, right
 from .codec import Codec, Signed
 from .heredity import Heredity, Never
 from .readout import Readout, Sampled
 from .samplers import Sampler, Step, counted
 from .schedule import Schedule
+from .taught import alike
 from .terms import NO_LOGITS, Term
 from .timesteps import TimestepDistribution, Uniform
 
@@ -64,9 +65,17 @@ class Method(nn.Module, ABC):
         if predicts != "logits" and any(term.logits for term in self.terms.values()):
             raise InputError(NO_LOGITS)
 
+    def learning(self, cond: Cond, ex: Noised) -> Noised:
+        """The example with what terms alone look at."""
+        ex.body = cond.get("body")
+        if "soft" in cond:
+            ex.soft = alike(cond["soft"], self.codec.maps)
+            ex.soft_x0, ex.known = self.codec.place(ex.soft), cond["known"][:, 0]
+        return ex
+
     def total(self, pred: Prediction, ex: Noised) -> dict[str, Tensor]:
         ex = ex.seen(pred.output)  # all of it, but for a network that trains on patches
-        values = {name: term(pred, ex).mean() for name, term in self.terms.items()}
+        values = {name: told(term, term(pred, ex), ex.known).mean() for name, term in self.terms.items()}
         loss = torch.stack([self.terms[name].weight * value for name, value in values.items()]).sum()
         return {"loss": loss, **values}
 
@@ -108,7 +117,8 @@ class Diffusion(Method):
             raise ValueError(f"the codec encodes {tuple(target.shape)} to {tuple(x0.shape)} but the noise has {tuple(eps.shape)}")
         alpha, sigma = (right(c, x0) for c in self.schedule(t))
         x_t = alpha * x0 + sigma * eps
-        return Noised(self.codec.probabilities(target), x0, eps, x_t, t, self.schedule.posterior(t))
+        snr = ((alpha / sigma) ** 2).flatten()
+        return Noised(self.codec.probabilities(target), x0, eps, x_t, t, self.schedule.posterior(t), snr=snr)
 
     def denoise(self, x_t: Tensor, t: Tensor, cond: Cond, state: State = None) -> Prediction:
         """`cond` as the network's `encode` returned it."""
@@ -132,9 +142,8 @@ class Diffusion(Method):
     def loss(self, target: Target, cond: Cond) -> dict[str, Tensor]:
         t = self.timesteps.draw(len(target), len(self.schedule), target.device)
         eps = rng.normal(self.codec.shape(tuple(target.shape)), target.device)
-        ex = self.corrupt(target, t, eps)
-        ex.body = cond.get("body")
-        known = self.network.encode(cond)
+        ex = self.learning(cond, self.corrupt(target, t, eps))
+        known = self.network.encode(seen(cond))
         state = self.heredity.trained(ex, self.schedule, lambda x, t, state: self.denoise(x, t, known, state))
         return self.total(self.denoise(ex.x_t, t, known, state), ex)
 
@@ -191,9 +200,9 @@ class FeedForward(Method):
         return Prediction(value if logits is None else self.codec.from_logits(value), x, out, logits), x, t
 
     def loss(self, target: Target, cond: Cond) -> dict[str, Tensor]:
-        pred, x, t = self.predict(self.network.encode(cond), tuple(target.shape), target.device)
-        ex = Noised(self.codec.probabilities(target), self.codec.encode(target), x, x, t, body=cond.get("body"))
-        return self.total(pred, ex)
+        pred, x, t = self.predict(self.network.encode(seen(cond)), tuple(target.shape), target.device)
+        ex = Noised(self.codec.probabilities(target), self.codec.encode(target), x, x, t)
+        return self.total(pred, self.learning(cond, ex))
 
     @torch.no_grad()
     def sample(self, cond: Cond, shape: Shape, of: Sequence[int] | None = None) -> Tensor:
@@ -203,6 +212,16 @@ class FeedForward(Method):
     @property
     def steps(self) -> int:
         return 1
+
+
+def seen(cond: Cond) -> Cond:
+    """What a network is given of a condition in training: nothing that a teacher said."""
+    return {name: part for name, part in cond.items() if name not in LESSON}
+
+
+def told(term: Term, values: Tensor, known: Tensor | None) -> Tensor:
+    """(b,): nothing of an example without a mask, unless the term is a teacher's. Each example counts as it would beside others."""
+    return values if known is None or term.taught else torch.where(known > 0, values, torch.zeros_like(values))
 
 
 def fitting(value: Tensor, x: Tensor) -> None:

@@ -33,7 +33,10 @@ class Independent(Codec):
         return F.one_hot(target[:, 0].long(), self.maps).movedim(-1, 1).float()
 
     def encode(self, target: Tensor) -> Tensor:
-        return 2 * self.probabilities(target)[:, 1:] - 1
+        return self.place(self.probabilities(target))
+
+    def place(self, soft: Tensor) -> Tensor:
+        return 2 * soft[:, 1:] - 1
 
     def decode(self, z: Tensor, shape: Shape) -> Tensor:
         own = ((z + 1) / 2).clamp(0, 1)

@@ -36,7 +36,10 @@ class Grey(Codec):
 
     def encode(self, target: Tensor) -> Tensor:
         self.shape(tuple(target.shape))
-        return (2 * target.float() - 1).expand(-1, self.channels, *target.shape[2:])
+        return self.place(target.float())
+
+    def place(self, soft: Tensor) -> Tensor:
+        return (2 * soft - 1).expand(-1, self.channels, *soft.shape[2:])
 
     def decode(self, z: Tensor, shape: Shape) -> Tensor:
         return ((z + 1) / 2).clamp(0, 1).mean(1, keepdim=True)
@@ -71,6 +74,10 @@ class Palette(Codec):
         self.shape(tuple(target.shape))
         return self.colours[target[:, 0].long()].movedim(-1, 1)
 
+    def place(self, soft: Tensor) -> Tensor:
+        """The colours' mixture."""
+        return torch.einsum("bk...,kc->bc...", soft, self.colours)
+
     def decode(self, z: Tensor, shape: Shape) -> Tensor:
         pixels = z.clamp(-1, 1).movedim(1, -1)  # (b, *s, 3)
         near = 1 - (pixels[..., None, :] - self.colours).norm(dim=-1) / self.spacing
@@ -103,6 +110,9 @@ class Layers(Codec):
     def encode(self, target: Tensor) -> Tensor:
         self.shape(tuple(target.shape))
         return torch.cat([self.grey.encode(target == label) for label in range(1, self.maps)], 1)
+
+    def place(self, soft: Tensor) -> Tensor:
+        return torch.cat([self.grey.place(one) for one in soft[:, 1:].split(1, 1)], 1)
 
     def decode(self, z: Tensor, shape: Shape) -> Tensor:
         classes = torch.cat([self.grey.decode(part, shape) for part in z.chunk(self.maps - 1, 1)], 1)

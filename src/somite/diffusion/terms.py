@@ -23,10 +23,13 @@ def per_example(x: Tensor) -> Tensor:
 
 
 class Term(ABC):
-    """logits: whether it is of a network's logits, which only some methods predict."""
+    """logits: whether it is of a network's logits, which only some methods predict. taught: whether it is of a teacher's answer, and so of
+    examples whose mask nobody knows; all others are not asked about these.
+    """
 
     weight: float
     logits: bool = False
+    taught: bool = False
 
     @abstractmethod
     def __call__(self, pred: Prediction, ex: Noised) -> Tensor: ...

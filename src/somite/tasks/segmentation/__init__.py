@@ -17,7 +17,7 @@ from ...metrics.overlap import overlap
 from ...predict.ensemble import Model, Result, answer, sample
 from ...predict.fusion import Fusion, Mean, decide
 from ...sampling import Sampling
-from ...types import Cond, Sample, Shape
+from ...types import LESSON, Cond, Sample, Shape
 from ..task import PLACES, Glimpse, Row, Scored, Task, Variation
 from ..view import Found, Pictures, Section, View
 from . import outputs, scores, whole
@@ -72,6 +72,9 @@ class Segmentation(Task):
             raise InputError(
                 f"{data.path}: none of the {count} training masks has any foreground; check that the masks are the right files"
             )
+
+    def split(self, sample: Sample) -> tuple[Tensor, Cond]:
+        return self.target(sample), {**self.cond(sample), **{name: sample[name] for name in LESSON if name in sample}}
 
     def target(self, sample: Sample) -> Tensor:
         return sample["mask"]
