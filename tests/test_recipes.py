@@ -68,8 +68,10 @@ def shrunk(name: str, channels: int, vae: Path) -> list[str]:  # noqa: C901 - on
         for key, value in (SMALL | (TRANSFORMER if "heads" in arguments and "width" in arguments else {})).items()
         if key in arguments
     }
-    if isinstance(arguments.get("channels"), list):
+    if isinstance(arguments.get("channels"), list) and "updates" not in arguments:
         small["channels"] = [4, 8, 8, 8]
+    if arguments.get("levels", 0) > 4 and config.data.preprocess.init_args.dims == 3:
+        small["levels"] = 3  # crops of 16 hold no five
     if channels != config.data.preprocess.init_args.channels:
         small["image_channels"] = channels
     if "encoder_mults" in small:  # whose latents are small already

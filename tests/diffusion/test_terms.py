@@ -94,6 +94,29 @@ def test_deep_supervision_halves_each_level(k):
 
 
 @pytest.mark.parametrize("k", [1, 3])
+def test_an_enlarged_logit_is_compared_with_the_mean_of_its_block(k):
+    """So nothing is lost by comparing at full size: the sums are those of coarse logits against masks reduced by their mean."""
+    target = torch.rand(2, k, 12, 8) if k == 1 else torch.nn.functional.one_hot(torch.randint(k, (2, 12, 8)), k).movedim(-1, 1).float()
+    coarse, wide = torch.randn(2, k, 3, 2), {"deep": None}
+    wide["deep"] = coarse.repeat_interleave(4, 2).repeat_interleave(4, 3)[:, None]
+
+    def given(logits, mask, aux):
+        ex = Noised(mask, mask, mask, mask, torch.zeros(2).long())
+        return Prediction(mask, mask, Output(logits, aux=aux), logits), ex
+
+    found = DeepSupervision()(*given(wide["deep"][:, 0], target, wide))
+    small = DiceCE()(*given(coarse, F.avg_pool2d(target, 4), {}))
+    torch.testing.assert_close(found, small / 2, rtol=1e-5, atol=1e-5)
+
+
+def test_deep_supervision_without_heads_is_told():
+    pred, ex = example()
+    pred.output.aux = {}
+    with pytest.raises(InputError, match=r"--method.network.deep true \(MedSegDiffNCA\)"):
+        DeepSupervision()(pred, ex)
+
+
+@pytest.mark.parametrize("k", [1, 3])
 def test_confident_and_right_costs_nothing(k):
     pred, ex = example(k)
     right = 200 * ex.target - 100

@@ -88,6 +88,18 @@ def test_published_sizes():
         assert not list(network.buffers())
 
 
+def test_octreencas_sizes_and_images():
+    """A level: depthwise 3 x 3, 32 to 64, norm, 64 to 16; the published program's last layer lacks the three pinned rows, 16,160 in all.
+    Coarse images are one pixel of each block, as torch's nearest interpolation by whole factors takes it."""
+    network = M3DNCA(levels=5, kernel=3, updates=[20, 5, 5, 5, 5], downsample="nearest", image_channels=3, dims=2)
+    sizes = [sum(p.numel() for p in level.parameters()) for level in network.levels]
+    assert sizes == [9 * 16 + 16 + 32 * 64 + 64 + 2 * 64 + 64 * 16] * 5
+    assert sum(sizes) - 5 * 3 * 64 == 16_160
+    image = torch.rand(1, 3, 48, 64)
+    for small, factor in zip(network.pyramid(image), (16, 8, 4, 2, 1), strict=True):
+        assert torch.equal(small, image[..., ::factor, ::factor])
+
+
 @pytest.mark.parametrize(("norm", "alone"), [("cell", True), ("batch", False)])
 def test_an_answer_depends_on_its_company_by_batch_statistics_alone(norm, alone):
     network = alive(M3DNCA(channels=6, hidden=10, updates=2, norm=norm, firing=Expected())).eval()

@@ -50,6 +50,20 @@ class TestFourClassesOfGreyImages(Contract):
     options = {"image_channels": 1, "mask_channels": 4}  # noqa: RUF012
 
 
+class TestLevelsOneByOne(Contract):
+    """With heads, which in training are aux["deep"]; wider, narrower and wider again."""
+
+    def make(self, dims):
+        several = {"channels": [12, 9, 11], "hidden": [8, 7, 6], "updates": [1, 3, 2], "kernel": [5, 3, 3], "scale": [2, 2]}
+        return MedSegDiffNCA(levels=3, norm="layer", cbam=False, deep=True, dropout=0.0, dims=dims, **several)
+
+
+class TestPatches(Contract):
+    """In evaluation they are nothing, and in training gradients reach every level through them."""
+
+    options = {"cbam": False, "deep": True, "patch": 4}  # noqa: RUF012
+
+
 @pytest.mark.parametrize(("options", "count"), VARIANTS.values(), ids=VARIANTS)
 def test_fact_a1_published_sizes(options, count):
     assert sum(p.numel() for p in MedSegDiffNCA(**options).parameters()) == count
@@ -149,7 +163,14 @@ def test_expected_firing_is_deterministic():
         ({}, (1, 1, 8, 8), (1, 1, 8, 8), "image_channels"),
         ({}, (1, 3, 8, 8, 8), (1, 1, 8, 8, 8), "2D"),
         ({}, (1, 3, 8, 8), (1, 2, 8, 8), "mask_channels"),
-        ({}, (1, 3, 4, 8), (1, 1, 4, 8), "neighbours"),
+        (
+            {},
+            (1, 3, 4, 8),
+            (1, 1, 4, 8),
+            "4 x 8 shrink to 1 x 2 cells at the coarsest of 2 levels, .*neighbours; take fewer --method.network.levels",
+        ),
+        ({"levels": 4, "scale": [2, 3, 2]}, (1, 3, 12, 24), (1, 1, 12, 24), "12 x 24 shrink to 1 x 2 cells at the coarsest of 4 levels"),
+        ({"levels": 1}, (1, 3, 1, 8), (1, 1, 1, 8), "neighbours"),
     ],
 )
 def test_what_does_not_fit_is_refused(options, image, x, words):
@@ -168,6 +189,27 @@ def test_too_few_channels_are_refused():
 def test_options_below_one_are_named(name, value):
     with pytest.raises(InputError, match=f"^--method.network.{name} {value}: must be at least 1$"):
         MedSegDiffNCA(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"updates": [10]}, "updates .*1 numbers for 2 levels; give one number, or one for each"),
+        ({"channels": [16, 16, 16]}, "channels .*3 numbers for 2 levels"),
+        ({"hidden": [8, 8], "levels": 3}, "hidden .*2 numbers for 3 levels"),
+        ({"kernel": [3]}, "kernel .*1 numbers for 2 levels"),
+        ({"scale": [2, 2]}, "scale .*2 numbers for 1 steps between levels"),
+        ({"channels": [16, 6]}, "^6 channels a cell .*at least 7"),
+        ({"updates": [3, 0]}, "updates 0: must be at least 1"),
+        ({"kernel": 4}, "kernel 4: .*odd"),
+        ({"patch": 1}, "patch 1: .*at least 2"),
+        ({"patch": [8, 8, 8]}, "patch .*3 numbers for 2 axes"),
+        ({"deep": True, "levels": 1}, "deep true: one level has no coarser ones"),
+    ],
+)
+def test_levels_that_cannot_be_built_are_refused(options, words):
+    with pytest.raises(InputError, match=words):
+        MedSegDiffNCA(**{"channels": 16, "hidden": 12} | options)
 
 
 @pytest.mark.parametrize("scale", [0.0, -1.0, float("nan")])

@@ -38,6 +38,11 @@ NETWORKS = {
     "one level": lambda dims, **o: diffusing(levels=1, cbam=False, dims=dims, **o),
     "two levels": lambda dims, **o: diffusing(cbam=False, dims=dims, **o),
     "three levels, area": lambda dims, **o: diffusing(levels=3, scale=2, cbam=False, downsample="area", norm="none", dims=dims, **o),
+    "levels one by one": lambda dims, **o: diffusing(
+        **{"levels": 3, "channels": [14, 9, 12], "hidden": [9, 12, 7], "updates": [1, 2, 1], "kernel": [5, 3, 3], "scale": [2, 3]},
+        **{"cbam": False, "norm": "layer", "deep": True, "patch": 8, "dims": dims},
+        **o,
+    ),
     "one level with CBAM": lambda dims, **o: diffusing(levels=1, dims=dims, **o),
     "two levels with CBAM": lambda dims, **o: diffusing(position=False, dims=dims, **o),
 }
@@ -102,7 +107,7 @@ def test_one_window_is_the_ordinary_form_with_the_same_cells_acting(name, dims, 
     network, plain = made(name, dims, tile=1000), made(name, dims)
     with seeded(0, range(2)):
         keys = [rng.keys(2, CPU) for _ in network.levels]
-    updates = network.updates if isinstance(network.updates, list) else [network.updates] * len(network.levels)
+    updates = network.updates if isinstance(network.updates, list) else [network.updates] * len(network.levels)  # Med-NCA has one number
     sizes = []
     hooks = [level.register_forward_pre_hook(lambda module, args: sizes.append(args[0].shape[2:])) for level in plain.levels]
     answer(plain, x, t, cond)

@@ -177,13 +177,18 @@ class DiceCE(Term):
 class DeepSupervision(Term):
     """DiceCE on the logits of coarser decoder levels, aux["deep"] (b, levels, k, *s), weights 1/2, 1/4, ...
 
-    Beside a `DiceCE` of weight 1 on the output itself this is nnU-Net's deep supervision, up to its normalisation.
+    Beside a `DiceCE` of weight 1 on the output itself this is nnU-Net's deep supervision, up to its normalisation. Logits are enlarged, not
+    masks reduced: where one logit stands for a block of pixels both sums of the Dice and the cross-entropy are those with the block's mean.
     """
 
     def __init__(self, weight: float = 1.0, smooth: float = 1e-5) -> None:
         self.weight, self.smooth = weight, smooth
 
     def __call__(self, pred: Prediction, ex: Noised) -> Tensor:
+        if "deep" not in pred.output.aux:
+            raise InputError(
+                "the term DeepSupervision needs a network with heads at coarser levels; set --method.network.deep true (MedSegDiffNCA) or deep_heads (DynUNet)"
+            )
         total = torch.zeros(len(ex.x0), device=ex.x0.device)
         for level, logits in enumerate(pred.output.aux["deep"].unbind(1)):
             loss = per_example(cross_entropy(logits, ex.target)) + soft_dice_loss(logits, ex.target, self.smooth)

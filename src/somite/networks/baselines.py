@@ -5,10 +5,9 @@ from math import prod
 from typing import Literal
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..errors import InputError
-from ..nn.padding import cropped
+from ..nn.padding import bottomed, cropped
 from ..types import Cond, Maps, Network, Output, State, Timesteps
 
 
@@ -74,18 +73,10 @@ class DynUNet(Network):
                 f"this network takes {self.image_channels} image channels, got {image.shape[1]}; set --method.network.image_channels or --data.preprocess.channels"
             )
         space = image.shape[2:]
-        out = self.unet(self.extended(image))
+        out = self.unet(bottomed(image, self.factors))
         if not (self.training and self.deep_heads):
             return Output(cropped(out, space))
         return Output(cropped(out[:, 0], space), aux={"deep": cropped(out[:, 1 : 1 + self.trained_heads], space)})
-
-    def extended(self, image: Tensor) -> Tensor:
-        """The far edges repeated to multiples of `factors`, and to two places at the bottom: instance norm needs more than one."""
-        sizes = [-(-n // factor) * factor for n, factor in zip(image.shape[2:], self.factors, strict=True)]
-        if sizes == self.factors:
-            sizes[0] *= 2
-        more = [size - n for n, size in zip(image.shape[2:], sizes, strict=True)]
-        return F.pad(image, [pad for n in reversed(more) for pad in (0, n)], mode="replicate") if any(more) else image
 
 
 def by_axis(name: str, given: Sequence[int | Sequence[int]], levels: int, dims: int) -> list[list[int]]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 def extended(x: Tensor, factor: int) -> Tensor:
@@ -14,6 +15,17 @@ def extended(x: Tensor, factor: int) -> Tensor:
             edge = x.narrow(axis, x.shape[axis] - 1, 1)
             x = torch.cat([x, edge.expand(*[more if a == axis else n for a, n in enumerate(edge.shape)])], axis)
     return x
+
+
+def bottomed(x: Tensor, factors: Sequence[int]) -> Tensor:
+    """(b, c, *s), its far edges repeated to multiples of `factors`, one an axis, and to two places at the bottom: instance norm needs more
+    than one.
+    """
+    sizes = [-(-n // factor) * factor for n, factor in zip(x.shape[2:], factors, strict=True)]
+    if sizes == list(factors):
+        sizes[0] *= 2
+    more = [size - n for n, size in zip(x.shape[2:], sizes, strict=True)]
+    return F.pad(x, [pad for n in reversed(more) for pad in (0, n)], mode="replicate") if any(more) else x
 
 
 def cropped(x: Tensor, space: Sequence[int]) -> Tensor:
