@@ -1,7 +1,7 @@
 """What do the features of a pretrained network cost on a CPU? `make bench` writes docs/results/features-cpu.md.
 
 The network of `ctpretrain/paper` (49.8 million weights, at random) on one patch of 128 x 128 x 32 voxels: the whole network against its way down,
-three timesteps in one batch against one after the other, one clean pass against three noised ones, bfloat16 where the processor has it. All forms
+three timesteps one after the other against one batch, one clean pass against three noised ones, bfloat16 where the processor has it. All forms
 run in one process, turn about; medians of process time, and of ratios within a round. What a scan of 350 x 280 x 200 voxels takes is its number of
 windows times a window. `--quick`: one round on 32 x 32 x 32 voxels.
 """
@@ -9,7 +9,6 @@ windows times a window. `--quick`: one round on 32 x 32 x 32 voxels.
 import argparse
 import json
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -20,8 +19,9 @@ from math import prod
 from pathlib import Path
 
 import torch
+from sdseg import most
 
-from somite.diffusion.features import features
+import somite.diffusion.features as module
 from somite.diffusion.schedule import linear
 from somite.environment import environment, has_bfloat16
 from somite.networks.ctpretrain import CTPretrain
@@ -30,31 +30,32 @@ from somite.predict.tiling import places
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 PATCH, SCAN, TIMES = (128, 128, 32), (350, 280, 200), (10, 30, 60)
-PLAIN, BATCHED, DOWN, CLEAN, CLEAN_DOWN = (
-    "whole network, three noised passes, one by one",
-    "whole network, three in one batch",
-    "way down, three in one batch",
+PLAIN, BATCH, DOWN, CLEAN, CLEAN_DOWN = (
+    "whole network, three noised passes",
+    "the same in one batch",
+    "way down, three noised passes",
     "whole network, one clean pass",
     "way down, one clean pass",
 )
-DOWN_BF16 = "way down, three in one batch, bfloat16"
-FORMS: dict[str, tuple[Sequence[Sequence[int]], bool, Side]] = {  # batches of timesteps, noised or not, the side
-    PLAIN: ([[t] for t in TIMES], True, "decoder"),
-    BATCHED: ([TIMES], True, "decoder"),
-    DOWN: ([TIMES], True, "encoder"),
-    CLEAN: ([[10]], False, "decoder"),
-    CLEAN_DOWN: ([[10]], False, "encoder"),
+BF16 = ", bfloat16"
+FORMS: dict[str, tuple[Sequence[int], bool, Side]] = {  # timesteps, noised or not, the side
+    PLAIN: (TIMES, True, "decoder"),
+    BATCH: (TIMES, True, "decoder"),
+    DOWN: (TIMES, True, "encoder"),
+    CLEAN: ([10], False, "decoder"),
+    CLEAN_DOWN: ([10], False, "encoder"),
 }
 
 
 @torch.no_grad()
-def read(network: CTPretrain, form: str, patch: Sequence[int]) -> list[Pyramid]:
+def read(network: CTPretrain, form: str, patch: Sequence[int]) -> Pyramid:
     generator = torch.Generator().manual_seed(1)
     x0, noise = (torch.randn(1, 1, *patch, generator=generator) for _ in range(2))
     cond = {"coordinates": torch.rand(1, 3, *patch, generator=generator)}
-    batches, noised, side = FORMS[form.removesuffix(", bfloat16")]
-    with torch.autocast("cpu", torch.bfloat16, enabled=form.endswith("bfloat16")):
-        return [features(network, x0, cond, linear(), some, [noise] * len(some) if noised else None, side) for some in batches]
+    times, noised, side = FORMS[form.removesuffix(BF16)]
+    module.VOXELS = 2**30 if form == BATCH else 1
+    with torch.autocast("cpu", torch.bfloat16, enabled=form.endswith(BF16)):
+        return module.features(network, x0, cond, linear(), times, [noise] * len(times) if noised else None, side)
 
 
 def network() -> CTPretrain:
@@ -77,7 +78,7 @@ def timed(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, list
 def peak(form: str, patch: Sequence[int]) -> None:
     """In a process of its own."""
     read(network(), form, patch)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10))
+    print(most())
 
 
 def peaks(patch: Sequence[int], threads: int) -> dict[str, float]:
@@ -141,7 +142,7 @@ def main() -> None:
     if chosen.peak:
         return peak(chosen.peak, patch)
     made = network()
-    names = [*FORMS, *([DOWN_BF16] if has_bfloat16() else [])]
+    names = [*FORMS, *([DOWN + BF16, CLEAN_DOWN + BF16] if has_bfloat16() else [])]
     seconds = timed({form: lambda form=form: read(made, form, patch) for form in names}, 1 if chosen.quick else chosen.rounds)
     memory = peaks(patch, chosen.threads)
     text = table(seconds, memory, patch, chosen.threads)
