@@ -78,7 +78,7 @@ def test_tiles_give_the_whole_to_the_bit(name, dims, space):
 
 
 @pytest.mark.parametrize("name", ["M3DNCA", "two levels with CBAM"])
-@pytest.mark.parametrize("options", [{"firing": Expected()}, {"arithmetic": "bfloat16"}], ids=str)
+@pytest.mark.parametrize("options", [{"firing": Expected()}, {"arithmetic": "bfloat16"}], ids=["expected", "bfloat16"])
 def test_so_do_mean_fields_and_half_precision(name, options):
     x, t, cond = given((70, 45))
     one, many = (answer(made(name, 2, tile=tile, **options), x, t, cond) for tile in (100, 32))
