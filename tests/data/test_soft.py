@@ -47,7 +47,9 @@ def data(root, unlabelled=None, size=None, **more):
     return Data(str(root), Preprocess(1, size), soft=Soft(str(root / "soft"), unlabelled and str(unlabelled)), **more)
 
 
-@pytest.mark.parametrize("augment", [None, Augment(elastic=2.0, rate=1.0, brightness=0, contrast=0), NnUNetAugment()], ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize(
+    "augment", [None, Augment(elastic=2.0, rate=1.0, brightness=0, contrast=0), NnUNetAugment()], ids=lambda one: type(one).__name__
+)
 def test_a_map_moves_with_its_image(root, augment):
     made = data(root, crop=24, augment=augment)
     loud = isinstance(augment, NnUNetAugment)  # it changes brightness too
