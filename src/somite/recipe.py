@@ -96,9 +96,7 @@ def prepared_alike(config: Namespace, run: Path) -> Namespace:
     backbone = config.method[named.removesuffix(".source")]
     source = find(backbone.source, backbone.digest, run)
     if not (source / "recipe.yaml").is_file():
-        raise InputError(
-            f"{source} is no run folder (it has no recipe.yaml); name one with --backbone that `somite train` or `somite import` made"
-        )
+        return config  # a file of weights, of which nothing is known; a network that wants a run says so itself
     theirs = parse(source / "recipe.yaml").data
     for name in ("preprocess", "coordinates", "body"):
         if config.data[name] is None:
