@@ -8,6 +8,7 @@ from monai.inferers import SlidingWindowInferer
 from torch import nn
 
 from contracts import NetworkContract, alive
+from plain import Plain
 from somite.diffusion.features import field
 from somite.diffusion.guidance import Guided
 from somite.diffusion.methods import Diffusion, FeedForward
@@ -42,22 +43,6 @@ class TestWindowsThatDraw(NetworkContract):
 
     def make(self, dims):
         return Windows(MedSegDiffNCA(12, 8, updates=2, levels=1, cbam=False, dims=dims), [12] * dims, batch=3)
-
-
-class Plain(Network):
-    """A convolution of the image and of x; counts how often it is asked, and for what sizes."""
-
-    def __init__(self, dims, size=3):
-        super().__init__()
-        self.layer = (nn.Conv2d if dims == 2 else nn.Conv3d)(2, 1, size, padding=size // 2)
-        self.asked = []
-
-    def encode(self, cond):
-        return {"seen": cond["image"] * 2}
-
-    def forward(self, x, t, cond, state=None):
-        self.asked.append((len(x), *x.shape[2:]))
-        return Output(self.layer(torch.cat([cond["seen"], x], 1)))
 
 
 class Identity(Network):

@@ -10,6 +10,7 @@ from somite.evaluation import read_rows
 from somite.studies.sdseg_ablations import BASELINE, CELLS, STUDY, TWIN
 from somite.study.run import run_study
 from somite.study.study import Asked, study_of
+from trees import flat
 
 
 @pytest.fixture(scope="module")
@@ -19,11 +20,6 @@ def root(tmp_path_factory):
 
 def grid(root, out, *only, budget="cpu"):
     return {(dict(job.keys)["option"], dict(job.keys)["choice"]): job for job in STUDY.jobs(Asked(root, out, budget, only=only))}
-
-
-def flat(tree, at=""):
-    items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
-    return {key: value for name, part in items for key, value in flat(part, f"{at}/{name}").items()} or {at: tree}
 
 
 def test_every_cell_changes_one_thing(root, tmp_path):
