@@ -17,12 +17,25 @@ import torch
 from .data.record import Case
 from .engines import Engine
 from .errors import InputError
-from .files import replacing, write_json
+from .files import replacing, sha256, write_json
 from .pipeline import Run, load
 from .sampling import Sampling
 
 TABLE, DESCRIBED = "cases.csv", "prediction.json"
 DONE, FAILED = "done", "failed"
+
+
+def described(run: Run, kinds: Collection[str]) -> dict[str, Any]:
+    """What prediction.json says of a folder of answers: all that they depend on, beside the cases."""
+    weights = [sha256(one.path / "weights.safetensors") for one in run.runs]
+    return {"run": str(run.path.resolve()), "weights": weights, **run.told, "save": sorted(kinds)}
+
+
+def written(out: Path, stems: Sequence[str]) -> bool:
+    """Whether all of these files are there, as image, volume, DICOM or JSON."""
+    return bool(stems) and all(
+        any((out / f"{stem}{suffix}").is_file() for suffix in (".png", ".nii.gz", ".json", ".dcm")) for stem in stems
+    )
 
 
 @dataclass(frozen=True)

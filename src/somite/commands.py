@@ -20,7 +20,7 @@ from .analysis.stability import table as stability_table
 from .analysis.timesteps import analyse_timesteps
 from .baselines.fit import plan_recipe
 from .baselines.folds import fold_ensemble
-from .cohort import DESCRIBED, FAILED, TABLE, answered
+from .cohort import DESCRIBED, FAILED, TABLE, answered, described, written
 from .data.sources import NUCLEI, find_inputs
 from .distil.lesson import Lesson
 from .distil.teach import distil
@@ -28,7 +28,7 @@ from .engines import Engine, Pool, Ray, Submitit
 from .environment import has_bfloat16
 from .errors import InputError
 from .export import export_run
-from .files import read_json, sha256
+from .files import read_json
 from .generation import asked, generate
 from .pipeline import Run
 from .progress import tracked
@@ -99,15 +99,9 @@ def predict(options: Namespace) -> None:
     cases = find_inputs(options.inputs, options.channel_files)
     opened = open_run(options)
     task, kinds = opened.recipe.task, chosen(options.save, opened.recipe.task)
-    settings = {
-        "run": str(options.run.resolve()),
-        "weights": [sha256(run.path / "weights.safetensors") for run in opened.runs],
-        **opened.told,
-        "save": sorted(kinds),
-    }
-    described = options.out / DESCRIBED
+    settings = described(opened, kinds)
     if not options.overwrite:
-        same_settings(described, settings)
+        same_settings(options.out / DESCRIBED, settings)
     codec, members = opened.method.codec, opened.sampling.members * len(opened.runs)
     for case in cases:
         task.admit(case, kinds)
@@ -156,13 +150,6 @@ def chosen(save: str | None, task: Task) -> list[str]:
     if unknown:
         raise InputError(f"--save {unknown[0]}: there is no such output; choose from {', '.join(task.saves)}")
     return kinds
-
-
-def written(out: Path, stems: Sequence[str]) -> bool:
-    """Whether all of these files are there, as image, volume, DICOM or JSON."""
-    return bool(stems) and all(
-        any((out / f"{stem}{suffix}").is_file() for suffix in (".png", ".nii.gz", ".json", ".dcm")) for stem in stems
-    )
 
 
 def same_settings(path: Path, settings: dict[str, Any]) -> None:

@@ -29,20 +29,16 @@ def discriminant(x: Tensor, y: Tensor, priors: Tensor, shrinkage: float = 1e-2) 
     x = x.double()
     scale = x.std(0).clamp(min=1e-6)
     z = x / scale
-    k, d = len(priors), x.shape[1]
-    means, pooled, seen = torch.zeros(k, d, dtype=torch.float64), torch.zeros(d, d, dtype=torch.float64), 0
-    offsets = torch.full((k,), -torch.inf, dtype=torch.float64)
-    for label in range(k):
+    k, d, seen = len(priors), x.shape[1], y.unique().tolist()
+    means, pooled = torch.zeros(k, d, dtype=torch.float64), torch.zeros(d, d, dtype=torch.float64)
+    for label in seen:
         here = z[y == label]
-        if not len(here):
-            continue
         means[label] = here.mean(0)
         apart = here - means[label]
-        pooled += apart.T @ apart / len(here)
-        seen += 1
-    pooled /= max(seen, 1)
+        pooled += apart.T @ apart / (len(here) * len(seen))
     pooled = (1 - shrinkage) * pooled + shrinkage * pooled.diagonal().mean() * torch.eye(d, dtype=torch.float64)
     weights = torch.linalg.solve(pooled, means.T)  # (d, k)
-    for label in y.unique().tolist():
+    offsets = torch.full((k,), -torch.inf, dtype=torch.float64)
+    for label in seen:
         offsets[label] = priors[label].double().clamp(min=1e-12).log() - means[label] @ weights[:, label] / 2
     return Discriminant(weights / scale[:, None], offsets)

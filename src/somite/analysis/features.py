@@ -18,11 +18,9 @@ import torch
 
 from ..data.dataset import Data
 from ..data.digest import digest
-from ..data.normalise import Window
 from ..data.record import Case, mask_values
 from ..diffusion.methods import Diffusion
-from ..diffusion.noise_level import Window as Unit
-from ..diffusion.noise_level import noise_hu, timestep
+from ..diffusion.noise_level import Window, noise_hu, timestep, window_of
 from ..environment import environment
 from ..errors import InputError
 from ..evaluation import fingerprint, write_rows
@@ -89,8 +87,7 @@ def reading_of(run: Run, timesteps: Sequence[str], noise: bool) -> Reading:
     patch = [crop] * 3 if isinstance(crop, int) else crop
     if not isinstance(method, Diffusion):
         return Reading(method, [0], False, patch)
-    normalise = run.data.preprocess.normalise
-    unit = Unit(normalise.low, normalise.high) if isinstance(normalise, Window) else Unit()
+    unit = window_of(run.data.preprocess.normalise) or Window()
     return Reading(method, sorted({timestep(level, method.schedule, unit) for level in timesteps}), noise, patch)
 
 
@@ -154,9 +151,8 @@ def level_of(reading: Reading, name: str, data: Data) -> Row:
     """A timestep's noise as a ratio and, of CT, in HU."""
     if name == TOGETHER or not isinstance(reading.method, Diffusion):
         return {"snr": "", "hu": ""}
-    normalise, schedule = data.preprocess.normalise, reading.method.schedule
-    hu = noise_hu(schedule, int(name), Unit(normalise.low, normalise.high)) if isinstance(normalise, Window) else ""
-    return {"snr": schedule.snr(int(name)), "hu": hu}
+    unit, schedule = window_of(data.preprocess.normalise), reading.method.schedule
+    return {"snr": schedule.snr(int(name)), "hu": "" if unit is None else noise_hu(schedule, int(name), unit)}
 
 
 def means(rows: Sequence[Row]) -> list[Row]:

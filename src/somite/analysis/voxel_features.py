@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..diffusion.features import features, field
 from ..diffusion.methods import Diffusion, Method
-from ..nn.pyramid import Backbone
+from ..nn.pyramid import Backbone, at_voxels
 from ..rng import derive
 from ..types import Cond, Sample
 
@@ -81,7 +81,7 @@ class Reading:
                     maps = self.maps(x0, sample, noise, cut, t)
                     inner = voxels.at[rows] - torch.tensor(start)
                     for name, (level, cells) in maps.items():
-                        read = cells[(0, slice(None), *(inner // 2**level).unbind(1))].T.float()
+                        read = at_voxels([cells], inner[None] // 2**level)[0].float()
                         found.setdefault(name, read.new_zeros(len(voxels.at), read.shape[1]))[rows] = read
             yield t, found
 
@@ -99,12 +99,10 @@ class Reading:
         """Each map of one window with its level."""
         here = x0[(..., *cut)]
         known: Cond = {"coordinates": sample["coordinates"][(..., *cut)]} if "coordinates" in sample else {}
-        if isinstance(self.method, Diffusion):
-            eps = None if noise is None else [noise[(..., *cut)]]
-            pyramid = features(self.backbone, here, known, self.method.schedule, [t], eps, "both")
-        else:
-            known = {**known, "image": sample["image"][(..., *cut)]}
-            pyramid = self.backbone.pyramid(here, torch.zeros(1, dtype=torch.long), known, "both")
+        schedule = self.method.schedule if isinstance(self.method, Diffusion) else None
+        if schedule is None:
+            known["image"] = sample["image"][(..., *cut)]
+        pyramid = features(self.backbone, here, known, schedule, [t], None if noise is None else [noise[(..., *cut)]], "both")
         found = {}
         for level, cells in enumerate(pyramid):
             width = self.backbone.widths[level]

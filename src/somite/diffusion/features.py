@@ -22,7 +22,7 @@ def features(
     backbone: Backbone,
     x0: Tensor,
     cond: Cond,
-    schedule: Schedule,
+    schedule: Schedule | None,
     timesteps: Sequence[int],
     noise: Sequence[Tensor] | None = None,
     side: Side = "encoder",
@@ -32,8 +32,11 @@ def features(
     or their mean (b, c_i, *s_i).
 
     x0 (b, c, *s) in model space. cond: of the backbone, the same rows. noise: eps for each timestep, each like x0 (`field` makes a fixed one);
-    None: x_t = alpha_t x0, what is left of the picture without any noise. No gradient goes anywhere where the backbone is frozen.
+    None: x_t = alpha_t x0, what is left of the picture without any noise. schedule: None for a backbone that was trained without noise, which is
+    asked about the picture itself at t = 0, once. No gradient goes anywhere where the backbone is frozen.
     """
+    if schedule is None:
+        return backbone.pyramid(x0, torch.zeros(len(x0), dtype=torch.long, device=x0.device), cond, side)
     if not timesteps or (noise is not None and len(noise) != len(timesteps)):
         raise InputError(
             f"{len(timesteps)} timesteps with {len(noise or [])} fields of noise: give one timestep at least, and a field each"

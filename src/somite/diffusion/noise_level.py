@@ -8,6 +8,7 @@ import math
 import re
 from dataclasses import dataclass
 
+from ..data import normalise
 from ..errors import InputError
 from .schedule import Schedule
 
@@ -30,6 +31,11 @@ class Window:
     def unit(self) -> float:
         """HU of a step of 1 in what the network sees."""
         return (self.high - self.low) / self.span
+
+
+def window_of(brightness: normalise.Normalise) -> Window | None:
+    """Of data whose brightness is a CT window, scaled to [-1, 1]; None for others, as MR, which has no HU."""
+    return Window(brightness.low, brightness.high) if isinstance(brightness, normalise.Window) else None
 
 
 def noise_hu(schedule: Schedule, t: int, window: Window) -> float:

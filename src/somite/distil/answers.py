@@ -4,15 +4,14 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from ..cohort import DESCRIBED, FAILED, answered
+from ..cohort import DESCRIBED, FAILED, answered, described, written
 from ..data.record import Case
 from ..errors import InputError
-from ..files import read_json, sha256
+from ..files import read_json
 from ..pipeline import Run
 from .checks import bare
 
 KINDS = ["probability"]
-SUFFIXES = (".png", ".nii.gz")
 
 
 def answer(teacher: Run, cases: Iterable[Case], out: Path, progress: Callable[[Iterable], Iterable] = iter) -> int:
@@ -20,22 +19,16 @@ def answer(teacher: Run, cases: Iterable[Case], out: Path, progress: Callable[[I
     sampling, which prediction.json says.
     """
     asked = [bare(case) for case in cases]
-    about = settings(teacher)
+    about = described(teacher, KINDS)
     same(out / DESCRIBED, about)
     members = teacher.sampling.members * len(teacher.runs)
     stems = {case.id: teacher.recipe.task.files(case.id, KINDS, teacher.data, teacher.method.codec, members) for case in asked}
-    there = {case.id for case in asked if all(any((out / f"{stem}{s}").is_file() for s in SUFFIXES) for stem in stems[case.id])}
+    there = {case.id for case in asked if written(out, stems[case.id])}
     outcomes = answered(teacher, asked, out, KINDS, about, there=there, progress=progress)
     bad = [one for one in outcomes if one.state == FAILED]
     if bad:
         raise InputError(f"{teacher.path} could not answer {len(bad)} of {len(asked)} training images: {bad[0].reason}")
     return len(asked) - len(there)
-
-
-def settings(teacher: Run) -> dict[str, Any]:
-    """All that its answers depend on, beside the cases."""
-    weights = [sha256(run.path / "weights.safetensors") for run in teacher.runs]
-    return {"run": str(teacher.path.resolve()), "weights": weights, **teacher.told, "save": KINDS}
 
 
 def same(path: Path, about: dict[str, Any]) -> None:

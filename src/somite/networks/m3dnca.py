@@ -15,9 +15,8 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..errors import InputError
 from ..nn.automaton import Automaton, BatchNorm, Firing, at_least_one
-from ..nn.levels import Each, Parts, answered, each, patched, shrinkable, whole
+from ..nn.levels import Each, Parts, answered, each, fitting, holding, patched, shrinkable, whole
 from ..nn.perception import Perception
 from ..nn.tiled import tileable
 from ..types import Cond, Maps, Network, Output, State, Timesteps
@@ -62,10 +61,7 @@ class M3DNCA(Network):
         widths, hiddens, kernels = (
             each(name, given, levels) for name, given in (("channels", channels), ("hidden", hidden), ("kernel", kernel))
         )
-        if min(widths) < image_channels + mask_channels:
-            raise InputError(
-                f"{min(widths)} channels a cell cannot hold {image_channels} image and {mask_channels} mask channels; raise --method.network.channels"
-            )
+        holding(min(widths), image_channels, mask_channels)
         self.patch, self.downsample = patched(patch, dims), downsample
         self.image_channels, self.mask_channels, self.dims = image_channels, mask_channels, dims
         self.levels = nn.ModuleList(
@@ -98,11 +94,7 @@ class M3DNCA(Network):
 
     def pyramid(self, image: Tensor) -> list[Tensor]:
         """The image at each level, coarsest first, sizes rounded up."""
-        if image.shape[1] != self.image_channels or image.ndim != 2 + self.dims:
-            raise InputError(
-                f"this network takes images of {self.image_channels} channels in {self.dims}D, got {tuple(image.shape)}; "
-                "set --data.preprocess.channels or --method.network.image_channels"
-            )
+        fitting(image, self.image_channels, self.dims)
         images = [image]
         for scale in reversed(self.scales):
             images.insert(0, self.smaller(images[0], scale))

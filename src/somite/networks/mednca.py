@@ -12,9 +12,8 @@ from typing import Literal
 from torch import nn
 from torch.nn import functional as F
 
-from ..errors import InputError
 from ..nn.automaton import Automaton, Firing, at_least_one
-from ..nn.levels import answered
+from ..nn.levels import answered, fitting, holding
 from ..nn.tiled import tileable
 from ..types import Cond, Maps, Network, Output, State, Timesteps
 
@@ -47,10 +46,7 @@ class MedNCA(Network):
         super().__init__()
         at_least_one(channels=channels, hidden=hidden, updates=updates, scale=scale)
         firing, self.tile = tileable(tile, firing, local=True), tile
-        if channels < image_channels + mask_channels:
-            raise InputError(
-                f"{channels} channels a cell cannot hold {image_channels} image and {mask_channels} mask channels; raise --method.network.channels"
-            )
+        holding(channels, image_channels, mask_channels)
         self.channels, self.updates, self.scale = channels, updates, scale
         self.image_channels, self.mask_channels, self.dims = image_channels, mask_channels, dims
         self.levels = nn.ModuleList(
@@ -69,11 +65,7 @@ class MedNCA(Network):
 
     def forward(self, x: Maps, t: Timesteps, cond: Cond, state: State = None) -> Output:
         image = cond["image"]
-        if image.shape[1] != self.image_channels or image.ndim != 2 + self.dims:
-            raise InputError(
-                f"this network takes images of {self.image_channels} channels in {self.dims}D, got {tuple(image.shape)}; "
-                "set --data.preprocess.channels or --method.network.image_channels"
-            )
+        fitting(image, self.image_channels, self.dims)
         size = [-(-n // self.scale) for n in image.shape[2:]]
         small = F.interpolate(image, size=size, mode={2: "bilinear", 3: "trilinear"}[self.dims], align_corners=False)
         return Output(answered(list(self.levels), [self.updates] * 2, [small, image], self.mask_channels, self.tile))  # type: ignore[arg-type]

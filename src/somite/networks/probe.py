@@ -14,12 +14,10 @@ import torch
 from torch import Tensor
 
 from .. import rng
-from ..data.normalise import Normalise, Window
 from ..diffusion.codec import Codec
 from ..diffusion.features import Together, features, field
 from ..diffusion.methods import Diffusion
-from ..diffusion.noise_level import Window as Level
-from ..diffusion.noise_level import timestep
+from ..diffusion.noise_level import Window, timestep, window_of
 from ..diffusion.opened import opened
 from ..errors import InputError
 from ..nn.frozen import Frozen, Part
@@ -76,7 +74,7 @@ class Probe(Network):
             )
         self.schedule = run.method.schedule if isinstance(run.method, Diffusion) else None
         self.frame = Frozen(run.method.codec)
-        self.timesteps = self.chosen(timesteps, noise, window_of(run.data.preprocess.normalise))
+        self.timesteps = self.chosen(timesteps, noise, window_of(run.data.preprocess.normalise) or Window())
         self.side: Side = side
         self.together: Together = together
         self.noise, self.draws, self.seed, self.placed, self.thaw = noise, draws, seed, placed, thaw
@@ -88,7 +86,7 @@ class Probe(Network):
         if thaw:
             self.register_buffer("trained", torch.zeros((), dtype=torch.long))  # batches that the head has seen
 
-    def chosen(self, timesteps: Sequence[int | str], noise: Noise, window: Level) -> list[int]:
+    def chosen(self, timesteps: Sequence[int | str], noise: Noise, window: Window) -> list[int]:
         if self.schedule is not None:
             return [timestep(level, self.schedule, window) for level in timesteps]
         if [*timesteps] != [0] or noise != "none":
@@ -142,8 +140,7 @@ class Probe(Network):
         """The backbone's maps, averaged over draws of noise."""
         x0, known = self.codec.encode(cond["image"]), {name: part for name, part in cond.items() if name == "coordinates"}
         if self.schedule is None:
-            t = torch.zeros(len(x0), dtype=torch.long, device=x0.device)
-            return self.backbone.pyramid(x0, t, {**known, "image": cond["image"]}, self.side)
+            known["image"] = cond["image"]
         total: Pyramid = []
         for draw in range(self.draws):
             found = features(self.backbone, x0, known, self.schedule, self.timesteps, self.drawn(cond, draw), self.side, self.together)
@@ -171,8 +168,3 @@ def held(backbone: Backbone, side: Side, tune: Tune, afresh: bool) -> Backbone |
     for part in unread:
         part.requires_grad_(False)
     return backbone
-
-
-def window_of(normalise: Normalise) -> Level:
-    """In what unit the backbone's brightness is. MR has none: a level is then given as an SNR or a timestep."""
-    return Level(normalise.low, normalise.high) if isinstance(normalise, Window) else Level()

@@ -37,6 +37,23 @@ def patched(patch: Each | None, dims: int) -> list[int] | None:
     return sizes
 
 
+def holding(channels: int, image_channels: int, mask_channels: int) -> None:
+    """Raises InputError for cells too narrow for an image and a mask."""
+    if channels < image_channels + mask_channels:
+        raise InputError(
+            f"{channels} channels a cell cannot hold {image_channels} image and {mask_channels} mask channels; raise --method.network.channels"
+        )
+
+
+def fitting(image: Tensor, channels: int, dims: int) -> None:
+    """Raises InputError for an image (b, c, *s) of other channels or axes."""
+    if image.shape[1] != channels or image.ndim != 2 + dims:
+        raise InputError(
+            f"this network takes images of {channels} channels in {dims}D, got {tuple(image.shape)}; "
+            "set --data.preprocess.channels or --method.network.image_channels"
+        )
+
+
 def shrinkable(space: Sequence[int], small: Sequence[int], levels: int) -> None:
     """Raises InputError for an image whose coarsest of several levels, of size `small`, has fewer than two cells along an axis."""
     if min(small) < 2:

@@ -46,8 +46,8 @@ BASE = ("base", "frozen")
 
 @dataclass(frozen=True)
 class Budget:
-    """pretraining, probe, tuning: steps of training; counts: labelled volumes, 0 for all, the first of them for cells that are run with one
-    number alone; validation: volumes. base, levels: of the backbone.
+    """pretraining, probe, tuning: steps of training; counts: labelled volumes, 0 for all; alone: those of cells that are run with one
+    number; validation: volumes. base, levels: of the backbone.
     """
 
     pretraining: int
@@ -147,14 +147,14 @@ class Pretraining(Study):
         asked.known(list(CELLS))
         wanted = {cell: one for cell, one in CELLS.items() if asked.wants(cell)}
         needed = dict.fromkeys(one.pretraining for one in wanted.values() if one.pretraining)
-        made = [pretraining(name, asked, budget) for name in needed]
+        made, classes = [pretraining(name, asked, budget) for name in needed], values(asked)
         if "learned" in needed:
             made.insert(0, pretraining(POSITIONS, asked, budget))
         for cell, one in wanted.items():
             for count in budget.counts if one.every else (0,) if cell[1] in AUTOMATA else (budget.alone,):
                 for seed in asked.seeded(budget.seeds if one.every else 1):
                     keys = (("option", cell[0]), ("choice", cell[1]), ("labels", str(count)), ("seed", seed))
-                    text = yaml.safe_dump(recipe(cell, one, asked, budget, count, seed), sort_keys=False)
+                    text = yaml.safe_dump(recipe(cell, one, asked, budget, classes, count, seed), sort_keys=False)
                     members = 5 if cell[1] in AUTOMATA else 1
                     folder = asked.out / folder_name(*cell, count, seed)
                     made.append(Job(folder, keys, text, Masks((Answer("sample", (members,)),)), asked.threads, stage=2))
@@ -285,19 +285,19 @@ def widths(budget: Budget, side: str) -> list[int]:
     return [twice * budget.base * 2**i for i in range(budget.levels - 1)] + [budget.base * 2 ** (budget.levels - 1)]
 
 
-def recipe(cell: tuple[str, str], one: Cell, asked: Asked, budget: Budget, count: int, seed: int) -> Tree:
+def recipe(cell: tuple[str, str], one: Cell, asked: Asked, budget: Budget, classes: list[int], count: int, seed: int) -> Tree:
     """A segmenter, with `count` labelled volumes."""
     make: Callable[..., Tree] = baseline if one.pretraining is None else probe
-    tree = make(cell, one, asked, budget)
+    tree = make(cell, one, asked, budget, classes)
     tree["task"]["init_args"] |= {"members": 1, "tolerance": 1}
-    tree["data"] |= {"root": asked.data, "splits": str(lists(asked, count, seed)), **labels_of(asked)}
+    tree["data"] |= {"root": asked.data, "splits": str(lists(asked, count, seed))} | ({"labels": classes} if len(classes) > 2 else {})
     steps = tree["training"]["steps"]
     tree["training"] |= {"seed": seed, "batch": budget.batch, "validate": steps, "patience": None, "warmup": min(50, steps // 10 + 1)}
     return tree
 
 
-def probe(cell: tuple[str, str], one: Cell, asked: Asked, budget: Budget) -> Tree:
-    tree, classes = bundled("probe/small"), values(asked)
+def probe(cell: tuple[str, str], one: Cell, asked: Asked, budget: Budget, classes: list[int]) -> Tree:
+    tree = bundled("probe/small")
     network = tree["method"]["init_args"]["network"]["init_args"]["network"]
     told = {"timesteps": [10, 30, 60], **dict(one.probe)}
     assert one.pretraining is not None
@@ -310,7 +310,7 @@ def probe(cell: tuple[str, str], one: Cell, asked: Asked, budget: Budget) -> Tre
     return tree
 
 
-def baseline(cell: tuple[str, str], one: Cell, asked: Asked, budget: Budget) -> Tree:
+def baseline(cell: tuple[str, str], one: Cell, asked: Asked, budget: Budget, classes: list[int]) -> Tree:
     """DynUNet of about the backbone's size, or an automaton as its recipe has it."""
     if cell[1] in AUTOMATA:
         tree = bundled(AUTOMATA[cell[1]])
@@ -333,7 +333,7 @@ def baseline(cell: tuple[str, str], one: Cell, asked: Asked, budget: Budget) -> 
         "deep_heads": 1,
     }
     tree["training"] |= {"steps": budget.tuning, "rate": 1e-3}
-    of_classes(tree, network, values(asked))
+    of_classes(tree, network, classes)
     return tree
 
 
@@ -347,8 +347,3 @@ def of_classes(tree: Tree, network: Tree, classes: list[int]) -> None:
 def values(asked: Asked) -> list[int]:
     """The values of the masks, from a few of them."""
     return sorted({0, *(value for case in Data(asked.data).cases("train")[:LOOKED_AT] for value in mask_values(case))})
-
-
-def labels_of(asked: Asked) -> Tree:
-    found = values(asked)
-    return {"labels": found} if len(found) > 2 else {}

@@ -19,9 +19,11 @@ from ..diffusion.methods import Method
 from ..diffusion.views import Positions, TwoViews
 from ..errors import InputError
 from ..metrics.positions import Fit, fitted
+from ..nn.pyramid import at_voxels
 from ..predict.ensemble import Model
 from ..sampling import Sampling
 from ..types import Cond, Sample, Shape
+from .pretraining import moved
 from .pretraining_figures import pixels
 from .task import PLACES, Glimpse, Row, Scored, Task
 from .view import HIGHER, LOWER, Found, Key, Meaning, Number, Panel, Pictures, View
@@ -83,9 +85,9 @@ class BodyParts(Views):
     def glimpse(self, method: Method, sample: Sample, case: str) -> Glimpse:
         """Of a pair of views."""
         assert isinstance(method, Positions)
-        given = {name: part.to(next(method.parameters()).device) for name, part in sample.items()}
+        given = moved(sample, method)
         found = method.coordinates({"image": given["image"]}, given["image"])[0].cpu()
-        fit = fitted(found[(slice(None), *sample["voxels"][0].unbind(1))].T, sample["mm"][0].T)
+        fit = fitted(at_voxels([found[None]], sample["voxels"])[0], sample["mm"][0].T)
         return Glimpse(case, -fit.error, {"image": middle(sample["image"][0]), "coordinates": middle(colours(found))})
 
     def answer(self, models: Sequence[Model], record: Record, sampling: Sampling, keep: bool = False) -> Placed:
@@ -102,7 +104,7 @@ class BodyParts(Views):
         mm = places * torch.tensor(spacing)
         native = np.concatenate([model.preprocess.restore(found[None, i : i + 1], record) for i in range(3)])
         native[:, model.preprocess.restore(torch.ones_like(found[None, :1]), record)[0] == 0] = np.nan  # what was not looked at
-        return Placed(record, image[0], found, native, fitted(found[(slice(None), *places.unbind(1))].T, mm))
+        return Placed(record, image[0], found, native, fitted(at_voxels([found[None]], places[None])[0], mm))
 
     def score(self, answer: Placed) -> Scored:
         fit = answer.fit
@@ -158,7 +160,7 @@ class Contrasted(Views):
     @torch.no_grad()
     def glimpse(self, method: Method, sample: Sample, case: str) -> Glimpse:
         assert isinstance(method, TwoViews)
-        given = {name: part.to(next(method.parameters()).device) for name, part in sample.items()}
+        given = moved(sample, method)
         first, second = (
             F.normalize(method.of_voxels({"image": given[image]}, given[voxels])[0].float(), dim=1)
             for image, voxels in (("image", "voxels"), ("other", "other_voxels"))
