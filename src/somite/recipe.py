@@ -94,7 +94,10 @@ def prepared_alike(config: Namespace, run: Path) -> Namespace:
     if named is None or config.data.preprocess is not None:
         return config
     backbone = config.method[named.removesuffix(".source")]
-    source = find(backbone.source, backbone.digest, run)
+    try:
+        source = find(backbone.source, backbone.digest, run)
+    except InputError as error:
+        raise InputError(f"{error}. A pretrained run is named by --backbone RUN; somite train ctpretrain/small makes one") from error
     if not (source / "recipe.yaml").is_file():
         return config  # a file of weights, of which nothing is known; a network that wants a run says so itself
     theirs = parse(source / "recipe.yaml").data

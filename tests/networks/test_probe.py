@@ -199,5 +199,7 @@ def test_what_is_no_backbone_is_told(data, part, tmp_path, capsys):
     network = Probe(part, placed=True)
     with pytest.raises(InputError, match=r"set --data\.coordinates"):
         asked(network, image=torch.rand(1, 1, 8, 8, 8))
+    assert main(["train", "probe/small", f"--data.root={data}", "--out", str(tmp_path / "y")]) == 2
+    assert "named by --backbone RUN" in capsys.readouterr().err
     assert main(["train", "mednca/hippocampus", f"--backbone={bodyparts}", "--out", str(tmp_path / "x")]) == 2
     assert "leave --backbone out" in capsys.readouterr().err
