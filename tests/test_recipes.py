@@ -70,6 +70,8 @@ def shrunk(name: str, channels: int, vae: Path) -> list[str]:  # noqa: C901 - on
     }
     if isinstance(arguments.get("channels"), list) and "updates" not in arguments:
         small["channels"] = [4, 8, 8, 8]
+    if network.class_path.endswith("Multigrid"):
+        small |= {"hidden": "8", "down": "1", "up": "1"}
     if arguments.get("levels", 0) > 4 and config.data.preprocess.init_args.dims == 3:
         small["levels"] = 3  # crops of 16 hold no five
     if channels != config.data.preprocess.init_args.channels:
