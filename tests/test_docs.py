@@ -23,9 +23,11 @@ DOCS = Path(__file__).parents[1] / "docs"
 SOURCE = Path(somite.__file__).parent
 BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 PAGES = sorted(page for page in DOCS.rglob("*.md") if BLOCK.search(page.read_text()))
+CYCLE = ["--method.network.channels=[8,8]", "--method.network.hidden=8", "--method.network.down=1", "--method.network.up=1"]
+PYRAMID = ["--method.network.channels=14", "--method.network.hidden=8", "--method.network.updates=2"]
 SMALL = [
-    *("--method.network.channels=14", "--method.network.hidden=8", "--method.network.updates=2", "--data.preprocess.size=null"),
-    *("--training.steps=2", "--training.batch=2", "--training.validate=2", "--data.crop=32", "--task.members=2", "--task.steps=[1,2]"),
+    *("--data.preprocess.size=null", "--data.crop=32", "--training.steps=2", "--training.batch=2", "--training.validate=2"),
+    *("--task.members=2", "--task.steps=[1,2]"),
 ]
 
 
@@ -41,15 +43,15 @@ def place(tmp_path_factory):
     torch.save({"state_dict": state()}, root / "model.ckpt")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
-        for run in ("runs/mine", "runs/demo"):
-            command("somite train medsegdiffnca/small --data.root my_images --out " + run)
+        for run, recipe in (("mine", "small"), ("demo", "demo")):
+            command(f"somite train medsegdiffnca/{recipe} --data.root my_images --out runs/{run}")
     return root
 
 
 def command(line: str) -> None:
     words = shlex.split(line)
     assert words[0] == "somite"
-    small = SMALL if words[1] == "train" else []
+    small = [*(CYCLE if words[2] == "medsegdiffnca/small" else PYRAMID), *SMALL] if words[1] == "train" else []
     assert main([*words[1:], *small]) == 0, line
 
 
