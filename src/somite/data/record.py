@@ -14,7 +14,7 @@ from jaxtyping import Float, Float32, Int32, Integer, UInt8
 from ..errors import InputError
 from . import dicom, images, nifti, volumes
 from .fit import fitted
-from .geometry import Geometry
+from .geometry import Geometry, Header
 from .packed import Packed
 
 SUFFIXES = (*volumes.SUFFIXES, *images.SUFFIXES)
@@ -178,6 +178,11 @@ def _read_channels(case: Case) -> tuple[Float32[np.ndarray, "c *s"], Geometry | 
             geometry = where
         arrays.append(array)
     return np.concatenate(arrays), geometry
+
+
+def read_header(path: Path) -> Header:
+    """What an image or volume says of itself, before its pixels are read."""
+    return volumes.read_header(path) if _is_volume(path) else images.read_header(path)
 
 
 def read_image(path: Path) -> tuple[np.ndarray, Geometry | None]:
