@@ -146,7 +146,9 @@ def _header(path: Path) -> _Slice:
     title = said("0008|103e") or "without a name"
     sign = "" if said("0028|0103") == "1" else "u"
     place = np.array(first), np.array(axes).reshape(2, 3), (spacing[0], spacing[1])
-    return _Slice(path, said("0020|000e"), title, *place, size[:2], abs(thickness[0]), said("0008|0060"), f"{sign}int{said('0028|0100', '16')}")
+    return _Slice(
+        path, said("0020|000e"), title, *place, size[:2], abs(thickness[0]), said("0008|0060"), f"{sign}int{said('0028|0100', '16')}"
+    )
 
 
 def _pixels(one: _Slice) -> np.ndarray:

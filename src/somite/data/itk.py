@@ -28,7 +28,9 @@ SUFFIXES = (".nrrd", ".seg.nrrd", ".nhdr", ".mha", ".mhd")  # .seg.nrrd: Slicer'
 _ARRAYS = 16  # bytes a voxel of what is made of it: SimpleITK's own, float32, and a copy
 _LINES = 2**16  # a header is not longer
 _BLOCK = 2**20
-_NAMES = {f"{bits}-bit {kind} integer": f"{short}{bits}" for bits in (8, 16, 32, 64) for kind, short in (("signed", "int"), ("unsigned", "uint"))}
+_NAMES = {
+    f"{bits}-bit {kind} integer": f"{short}{bits}" for bits in (8, 16, 32, 64) for kind, short in (("signed", "int"), ("unsigned", "uint"))
+}
 _NAMES |= {"32-bit float": "float32", "64-bit float": "float64"}  # SimpleITK's words and numpy's
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from ..errors import InputError
 from ..files import sha256
 from . import packed, sources
-from .listing import Flaw, Hear, Source, by_stem, check_splits, listing, rows, stop
+from .listing import FlawError, Hear, Source, by_stem, check_splits, listing, rows, stop
 from .packed import Packed
 from .record import Case
 
@@ -90,7 +90,7 @@ def _tell(what: str, path: Path, names: Sequence[str], nouns: str, hear: Hear) -
             f"{path} {what} ({len(names)} {nouns}: {', '.join(names[:NAMED])}{more}): "
             'add what is missing, or leave them out by splits.json ("excluded": {id: why})'
         )
-        hear(Flaw(text, "label-without-image" if nouns == "rows" else "image-without-label", names))
+        hear(FlawError(text, "label-without-image" if nouns == "rows" else "image-without-label", names))
 
 
 def _filled(path: Path, row: Mapping[str, str], column: str) -> str:

@@ -12,7 +12,7 @@ from .record import SUFFIXES, Case, stem, suffix_of
 NO_IMAGES = f"has no images in it ({', '.join(SUFFIXES)}; or folders of DICOM slices)"
 
 
-class Flaw(InputError):
+class FlawError(InputError):
     """What is wrong with a data set before any file is opened. kind: a word for it; named: the files or ids that it is true of."""
 
     def __init__(self, text: str, kind: str = "listing", named: Iterable[object] = ()) -> None:
@@ -20,10 +20,10 @@ class Flaw(InputError):
         self.kind, self.named = kind, tuple(map(str, named))
 
 
-Hear = Callable[[Flaw], None]  # what becomes of a flaw; where it returns, the listing goes on without what is flawed
+Hear = Callable[[FlawError], None]  # what becomes of a flaw; where it returns, the listing goes on without what is flawed
 
 
-def stop(flaw: Flaw) -> None:
+def stop(flaw: FlawError) -> None:
     """What everything does with a flaw but the doctor, who wants to hear all of them."""
     raise flaw
 
@@ -57,7 +57,7 @@ def by_stem(files: Iterable[Path], hear: Hear = stop) -> dict[str, Path]:
     for path in files:
         other = named.setdefault(stem(path), path)
         if other != path:
-            hear(Flaw(f"{other} and {path} have the same name without suffix: rename or remove one", "same-name", (other, path)))
+            hear(FlawError(f"{other} and {path} have the same name without suffix: rename or remove one", "same-name", (other, path)))
     return named
 
 
@@ -68,7 +68,7 @@ def in_order(name: str, parts: Mapping[int, Path], channels: int) -> tuple[Path,
             f"{next(iter(parts.values())).parent / name} has the channels {sorted(parts)} where 0 to {channels - 1} "
             "were wanted: add the missing files (_0000, _0001 ...)"
         )
-        raise Flaw(text, "missing-channel", parts.values())
+        raise FlawError(text, "missing-channel", parts.values())
     return tuple(parts[channel] for channel in range(channels))
 
 
@@ -82,10 +82,10 @@ def check_splits(path: Path, splits: Mapping[str, Sequence[str]], cases: Mapping
     for name, ids in splits.items():
         for i in ids:
             if i not in cases:
-                hear(Flaw(f"{path} lists {i!r} in {name} but no such case exists: add its files or drop the id", "unknown-id", (i,)))
+                hear(FlawError(f"{path} lists {i!r} in {name} but no such case exists: add its files or drop the id", "unknown-id", (i,)))
                 continue
             if i in home:
-                hear(Flaw(f"{path} lists {i!r} in {home[i]} and again in {name}: keep it in one", "case-in-two-splits", (i,)))
+                hear(FlawError(f"{path} lists {i!r} in {home[i]} and again in {name}: keep it in one", "case-in-two-splits", (i,)))
                 continue
             home[i] = name
             kept[name].append(i)
@@ -95,7 +95,7 @@ def check_splits(path: Path, splits: Mapping[str, Sequence[str]], cases: Mapping
                     f"{path} puts {first!r} into {other} and {i!r} into {name}, but both are of {cases[i].group!r}: "
                     "keep a group (a patient) in one split, or what is learned of it is tested on it"
                 )
-                hear(Flaw(text, "group-in-two-splits", (first, i)))
+                hear(FlawError(text, "group-in-two-splits", (first, i)))
     return kept
 
 

@@ -47,7 +47,9 @@ def read_header(path: Path) -> Header:
         _check_spacing(header["pixdim"][1:4], "pixdim", path)
         _check_affine(_affine(header), path)
         shape = header.get_data_shape()
-        return Header(tuple(map(int, shape[:3])), math.prod(map(int, shape[3:])), str(header.get_data_dtype().newbyteorder("=")), _geometry(header))
+        return Header(
+            tuple(map(int, shape[:3])), math.prod(map(int, shape[3:])), str(header.get_data_dtype().newbyteorder("=")), _geometry(header)
+        )
     except _DAMAGE as error:
         raise error if isinstance(error, InputError) else damaged(path, error) from error
 

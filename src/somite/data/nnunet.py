@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..files import read_json
-from .listing import Flaw, Hear, Source, by_stem, check_splits, in_order, listing, stop
+from .listing import FlawError, Hear, Source, by_stem, check_splits, in_order, listing, stop
 from .record import Case
 
 _CHANNEL = re.compile(r"(.+)_(\d{4})$")
@@ -32,7 +32,7 @@ def find(root: Path, hear: Hear = stop) -> Source:
     test = _folder(root, "Ts", len(names), ending, hear) if (root / "labelsTs").is_dir() else {}
     both = sorted(set(train) & set(test))
     if both:
-        hear(Flaw(f"{root} has {both[0]!r} in imagesTr and in imagesTs: keep it in one", "case-in-two-splits", both))
+        hear(FlawError(f"{root} has {both[0]!r} in imagesTr and in imagesTs: keep it in one", "case-in-two-splits", both))
         train = {name: case for name, case in train.items() if name not in both}
     cases = {**train, **test}
     splits = _folds(root, train, hear)
@@ -58,13 +58,15 @@ def _folder(root: Path, part: str, channels: int, ending: str, hear: Hear) -> di
         whole = key in images  # one file that holds all channels
         if key not in labels:
             path = next(iter(parts.values()))
-            hear(Flaw(f"{path} is an image without a mask: add {folders[1] / (key + ending)}", "image-without-mask", (path,)))
+            hear(FlawError(f"{path} is an image without a mask: add {folders[1] / (key + ending)}", "image-without-mask", (path,)))
         try:
             cases[key] = Case(key, in_order(key, parts, 1 if whole else channels), labels.get(key), key)
-        except Flaw as flaw:
+        except FlawError as flaw:
             hear(flaw)
     for name in sorted(set(labels) - set(found)):
-        hear(Flaw(f"{labels[name]} is a mask without an image: add the image or remove the mask", "mask-without-image", (labels[name],)))
+        hear(
+            FlawError(f"{labels[name]} is a mask without an image: add the image or remove the mask", "mask-without-image", (labels[name],))
+        )
     return cases
 
 

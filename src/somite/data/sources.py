@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..files import read_json
 from . import nnunet
 from .dicom import is_series
-from .listing import NO_IMAGES, Flaw, Hear, Source, by_stem, check_splits, in_order, listing, rows, stop
+from .listing import NO_IMAGES, FlawError, Hear, Source, by_stem, check_splits, in_order, listing, rows, stop
 from .record import Case, stem, suffix_of, unknown
 
 NUCLEI = Path(__file__).with_name("nuclei")  # the bundled demonstration set
@@ -108,8 +108,8 @@ def _side_by_side(root: Path, hear: Hear) -> dict[str, Case]:
     return _matched(root, images, masks, hear)
 
 
-def orphan(mask: Path) -> Flaw:
-    return Flaw(f"{mask} is a mask without an image: add the image or remove the mask", "mask-without-image", (mask,))
+def orphan(mask: Path) -> FlawError:
+    return FlawError(f"{mask} is a mask without an image: add the image or remove the mask", "mask-without-image", (mask,))
 
 
 def _bare(name: str) -> str:
@@ -128,7 +128,7 @@ def _matched(root: Path, images: Mapping[str, Path], masks: Mapping[str, Path], 
         if key not in images:
             hear(orphan(path))
         elif key in mine:
-            hear(Flaw(f"{mine[key]} and {path} are both masks of {key}: keep one", "two-masks", (mine[key], path)))
+            hear(FlawError(f"{mine[key]} and {path} are both masks of {key}: keep one", "two-masks", (mine[key], path)))
         else:
             mine[key] = path
     kept = {name: path for name, path in images.items() if name not in left_out}
@@ -136,7 +136,7 @@ def _matched(root: Path, images: Mapping[str, Path], masks: Mapping[str, Path], 
     if bare:
         more = f" (and {len(bare) - 1} more)" if len(bare) > 1 else ""
         text = f"{bare[0]} is an image without a mask{more}: add the mask, or exclude it in splits.json"
-        hear(Flaw(text, "image-without-mask", bare))
+        hear(FlawError(text, "image-without-mask", bare))
     return {name: Case(name, (path,), mine.get(name), name) for name, path in sorted(kept.items())}
 
 
@@ -156,10 +156,10 @@ def annotated(root: Path, cases: dict[str, Case], hear: Hear = stop) -> Source:
         groups: dict[str, str] = {}
         for row in rows(path, ("id", "group")):
             if groups.setdefault(row["id"], row["group"]) != row["group"]:
-                hear(Flaw(f"{path} puts {row['id']!r} into two groups: keep one", "two-groups", (row["id"],)))
+                hear(FlawError(f"{path} puts {row['id']!r} into two groups: keep one", "two-groups", (row["id"],)))
         for name, case in cases.items():
             if not groups.get(name):
-                hear(Flaw(f"{path} has no group for {name!r}: add a row `{name},patient`", "no-group", (name,)))
+                hear(FlawError(f"{path} has no group for {name!r}: add a row `{name},patient`", "no-group", (name,)))
             cases[name] = replace(case, group=groups.get(name) or name)
     path = root / "splits.json"
     if not path.is_file():
@@ -182,24 +182,24 @@ def _table(path: Path, masked: bool, hear: Hear) -> Source:
     for line, row in enumerate(table, start=2):
         try:
             case = _table_case(path, line, row, masked)
-        except Flaw as flaw:
+        except FlawError as flaw:
             hear(flaw)
             continue
         if case.id in cases:
             places = " and ".join(split for split, ids in splits.items() if case.id in ids)
             known = f" (already in {places})" if places else ""
-            hear(Flaw(f"{path}, line {line}, has the id {case.id!r} again{known}: give each row its own id", "same-name", (case.id,)))
+            hear(FlawError(f"{path}, line {line}, has the id {case.id!r} again{known}: give each row its own id", "same-name", (case.id,)))
             continue
         cases[case.id] = case
         if row.get("split"):
             splits.setdefault(row["split"], []).append(case.id)
     masks = Counter(case.mask for case in cases.values() if case.mask is not None)
     for shared in [mask for mask, count in masks.items() if count > 1]:
-        hear(Flaw(f"{path} gives {shared} as the mask of {masks[shared]} images: each image has its own", "two-masks", (shared,)))
+        hear(FlawError(f"{path} gives {shared} as the mask of {masks[shared]} images: each image has its own", "two-masks", (shared,)))
     bare = next((line for line, row in enumerate(table, start=2) if not row.get("split")), None)
     if splits and bare:
         text = f"{path}, line {bare}, has no split but other rows have: fill the column in for all rows, or empty it"
-        hear(Flaw(text, "no-split", [row["image"] for row in table if not row.get("split")]))
+        hear(FlawError(text, "no-split", [row["image"] for row in table if not row.get("split")]))
     return Source(cases, check_splits(path, splits, cases, hear))
 
 
@@ -207,14 +207,14 @@ def _table_case(path: Path, line: int, row: Mapping[str, str], masked: bool) -> 
     """One row; several channel files of an image are separated by semicolons."""
     for column in ("image", "mask") if masked else ("image",):
         if not row[column]:
-            raise Flaw(f"{path}, line {line}, has no {column}: fill it in or remove the row", f"no-{column}", (f"line {line}",))
+            raise FlawError(f"{path}, line {line}, has no {column}: fill it in or remove the row", f"no-{column}", (f"line {line}",))
     files = tuple(path.parent / name.strip() for name in row["image"].split(";"))
     mask = path.parent / row["mask"] if masked else None
     for file in (*files, *([mask] if mask else [])):
         if not (file.is_file() or is_series(file)):
             kind = "no-mask" if file == mask else "no-image"
-            raise Flaw(f"{path}, line {line}, names {file}, which does not exist (relative to the table)", kind, (file,))
+            raise FlawError(f"{path}, line {line}, names {file}, which does not exist (relative to the table)", kind, (file,))
     name = row.get("id") or stem(files[0])
     if "/" in name or "\\" in name:
-        raise Flaw(f"{path}, line {line}, has the id {name!r}: ids become file names, write them without slashes", "bad-id", (name,))
+        raise FlawError(f"{path}, line {line}, has the id {name!r}: ids become file names, write them without slashes", "bad-id", (name,))
     return Case(name, files, mask, row.get("group") or name)
