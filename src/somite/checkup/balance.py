@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from ..data.dataset import Data
 from ..data.record import Case
 from .case import Exam
-from .finding import Finding
+from .finding import SHOWN, Finding
 from .masks import Meaning, share_of
 
 LEAST = 0.02  # share of the cases that have a class, or of all pixels that are marked, below which it is told of
@@ -51,10 +51,12 @@ def balance_findings(exams: Sequence[Exam], data: Data, means: Meaning, splits: 
             mine = [known[case.id] for case in splits.get(split, ()) if case.id in known]
             if mine and value in present and not any(value in mask.counts for mask in mine):
                 findings.append(Finding("class-missing", f"class {value} is in no mask of {split}", "deal the splits out anew"))
-    for name, found in class_masks(exams, data, means).items():
-        if 0 < found["share"] < LEAST:
-            told = f"{name} is {found['share']:.2%} of the pixels on average: a network that marks nothing is right nearly everywhere"
-            findings.append(Finding("imbalance", told, "a loss with a Dice part, and --data.foreground_rate 0.5 with --data.crop"))
+    small = {name: found["share"] for name, found in class_masks(exams, data, means).items() if 0 < found["share"] < LEAST}
+    if small:
+        told = "; ".join(f"{name} {part:.2%}" for name, part in sorted(small.items(), key=lambda one: one[1])[:SHOWN])
+        more = f" and {len(small) - SHOWN} more classes" if len(small) > SHOWN else ""
+        text = f"few pixels are marked ({told}{more}): a network that marks nothing is right nearly everywhere"
+        findings.append(Finding("imbalance", text, "a loss with a Dice part, and --data.foreground_rate 0.5 with --data.crop"))
     return findings + label_findings(labelled(splits, data.source.classes))
 
 

@@ -23,6 +23,7 @@ from .machine import machine, machine_findings
 from .masks import Meaning, mask_findings, meaning, share_of
 from .pictures import file_findings, image_findings
 
+CLASSES = 12  # that are told of one by one
 Progress = Callable[..., Iterable[Exam]]
 
 
@@ -118,7 +119,9 @@ def marked(found: Gathered, exams: Sequence[Exam], bad: set[str]) -> list[Case]:
 
 def unseen(exams: Sequence[Exam]) -> list[Finding]:
     names = [one.id for one in exams if not one.looked_at]
-    told = f"of {len(exams):,} were looked at by their headers alone, to save time: values, brightness and likeness are those of the others"
+    told = (
+        f"to save time headers alone were read of these, of {len(exams):,} cases: values, brightness and likeness are those of the others"
+    )
     return about("not-looked-at", names, "case", told, "--full looks at all of them")
 
 
@@ -154,10 +157,12 @@ def in_short(summary: dict[str, Any]) -> str:
         size = " x ".join(f"{n:g}" for n in summary["sizes"]["median"])
         spacing = f", spacing {' x '.join(f'{n:g}' for n in summary['spacing_mm'])} mm" if summary["spacing_mm"] else ""
         lines.append(f"median size: {size}{spacing}")
-    for name, one in summary["classes"].items():
+    for name, one in list(summary["classes"].items())[:CLASSES]:
         lines.append(
             f"{name}: {one['share']:.2%} of the image on average ({one['lowest']:.2%} to {one['highest']:.2%}), in {one['cases']:,} masks"
         )
+    if len(summary["classes"]) > CLASSES:
+        lines.append(f"and {len(summary['classes']) - CLASSES} more classes")
     for split, table_ in summary["labelled"].items():
         lines.append(f"labels, {split}: " + ", ".join(f"{name} {n:,}" for name, n in table_.items()))
     return "\n".join(lines)

@@ -32,11 +32,23 @@ WARNINGS = (
         "rare-value",
         "foreground-values",
     ),
-    *("class-missing", "constant", "little-shared-memory", "mixed-channels", "mixed-depth", "orientation", "spacing", "sizes", "scale"),
+    *("class-missing", "constant", "little-shared-memory", "mixed-depth", "orientation", "spacing", "scale"),
 )
 NOTES = (
     *("labels", "classes", "duplicate", "similar", "no-patients", "empty-mask", "large-mask", "cut-off", "centred", "rater-order"),
-    *("imbalance", "colour", "dark", "own-range", "frame", "jpeg", "excluded", "no-split-case", "not-looked-at", "estimate"),
+    *(
+        "sizes",
+        "mixed-channels",
+        "imbalance",
+        "dark",
+        "own-range",
+        "frame",
+        "jpeg",
+        "excluded",
+        "no-split-case",
+        "not-looked-at",
+        "estimate",
+    ),
 )
 KINDS: dict[str, Level] = {
     **dict.fromkeys(ERRORS, "error"),
@@ -80,8 +92,8 @@ def some(names: Sequence[str]) -> str:
 
 
 def about(kind: str, cases: Sequence[str], noun: str, text: str, mend: str = "") -> list[Finding]:
-    """One finding about all these cases, or none: `12 masks TEXT: a, b ...`."""
-    return [Finding(kind, f"{count(len(cases), noun)} {text}: {some(cases)}", mend, tuple(cases))] if cases else []
+    """One finding about all these cases, or none: `TEXT (12 masks: a, b ...)`."""
+    return [Finding(kind, f"{text} ({count(len(cases), noun)}: {some(cases)})", mend, tuple(cases))] if cases else []
 
 
 def table(findings: Sequence[Finding]) -> str:

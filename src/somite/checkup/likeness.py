@@ -13,7 +13,7 @@ from scipy.fft import dctn
 SIDES = {2: (64, 64), 3: (16, 16, 16)}  # of the small picture; 4096 numbers either way
 LOW = {2: 8, 3: 4}  # frequencies an axis that the hash looks at
 BITS = 10  # of 63 that two hashes of candidates may differ in
-ALIKE = 0.985  # correlation of two small pictures from which on they are one picture
+ALIKE = 0.96  # correlation of two small pictures from which on they are one picture; chosen on real sets (docs/how-to/doctor.md)
 FLAT = 0.02  # standard deviation, of a picture's range, below which there is nothing to compare
 FEW = 128  # voxels an axis that a volume is thinned to before it is averaged
 BLOCK = 1024

@@ -80,7 +80,7 @@ def values(data: Data, known: list[tuple[str, MaskFacts]], cases: dict[str, Case
         "soft-mask",
         soft,
         "mask",
-        "have grey edges (smoothed, resized or stored as JPEG), where a mask has classes alone",
+        "grey edges, of smoothing, resizing or JPEG, where a mask has classes alone",
         "save them as PNG, resized by nearest neighbour; or --data.mask_threshold 128",
     )
     if odd:
@@ -89,7 +89,7 @@ def values(data: Data, known: list[tuple[str, MaskFacts]], cases: dict[str, Case
                 "mask-values", f"{count(len(odd), 'mask')} with values without a meaning ({some(odd)}): {refused[odd[0]]}", "", tuple(odd)
             )
         ]
-    findings += about("lossy-mask", lossy, "mask", "are stored as JPEG, which changes values near edges", "save masks as PNG")
+    findings += about("lossy-mask", lossy, "mask", "masks are stored as JPEG, which changes values near edges", "save masks as PNG")
     if means.labels and not means.given:
         shown = ",".join(map(str, means.labels))
         findings.append(Finding("classes", f"masks hold {len(means.labels)} classes: {shown}", f"train with --data.labels [{shown}]"))
@@ -118,13 +118,16 @@ def amounts(data: Data, known: list[tuple[str, MaskFacts]]) -> list[Finding]:
     if known and len(empty) == len(known):
         findings.append(Finding("no-foreground", "no mask has any foreground", "check that these are the right files", tuple(empty)))
     elif empty:
-        part = f"mark nothing ({len(empty) / len(known):.0%})"
+        part = f"{len(empty) / len(known):.0%} of the masks mark nothing"
         findings += about("empty-mask", empty, "mask", part, "fine if nothing is there to be marked; Dice of an empty mask is 0 or 1")
-    findings += about("full-mask", full, "mask", "mark the whole image", "look at them: inverted, or a default value?")
-    findings += about("large-mask", large, "mask", f"mark {LARGE:.0%} of the image or more", "look at them: inverted?")
+    findings += about("full-mask", full, "mask", "the whole image is marked", "look at them: inverted, or a default value?")
+    findings += about("large-mask", large, "mask", f"{LARGE:.0%} of the image or more is marked", "look at them: inverted?")
     if len(flat) > OFTEN * len(known):
         findings += about(
-            "cut-off", flat, "mask", f"reach the border of the image ({len(flat) / len(known):.0%}): what is marked may be cut off"
+            "cut-off",
+            flat,
+            "mask",
+            f"in {len(flat) / len(known):.0%} of the masks what is marked reaches the border of the image, and may be cut off",
         )
     return findings
 
@@ -140,7 +143,7 @@ def rare(known: list[tuple[str, MaskFacts]], means: Meaning) -> list[Finding]:
     if means.labels is None or len(known) < MANY:
         return []
     holding = {value: [name for name, mask in known if value in mask.counts] for value in means.labels[1:]}
-    few = {value: names for value, names in holding.items() if 0 < len(names) <= RARE * len(known)}
+    few = {value: names for value, names in holding.items() if 0 < len(names) <= max(1, RARE * len(known))}
     return [
         Finding(
             "rare-value",

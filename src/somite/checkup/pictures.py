@@ -102,7 +102,9 @@ def kinds(exams: Sequence[Exam]) -> list[Finding]:
         told = {" x ".join(map(str, size)): names for size, names in sizes.items() if isinstance(size, tuple)}
         word = "images" if flat else "volumes"
         findings.append(
-            Finding("sizes", f"{word} of {len(sizes)} sizes: {shares(told)}", "fine with --data.crop or --data.preprocess.size")
+            Finding(
+                "sizes", f"{word} of {len(sizes)} sizes: {shares(told)}", "fine with --data.crop or --data.preprocess.size", minority(sizes)
+            )
         )
     return findings
 
@@ -142,7 +144,7 @@ def space(exams: Sequence[Exam], data: Data) -> list[Finding]:
 def brightness(exams: Sequence[Exam]) -> list[Finding]:
     known = [(one.id, one.image) for one in exams if one.image is not None]
     constant = [name for name, image in known if image.low == image.high]
-    findings = about("constant", constant, "image", "have one value throughout", "look at them: black, or a failed export")
+    findings = about("constant", constant, "image", "the same value throughout", "look at them: black, or a failed export")
     varied = [(name, image) for name, image in known if image.low < image.high]
     if not varied:
         return findings
@@ -153,23 +155,21 @@ def brightness(exams: Sequence[Exam]) -> list[Finding]:
     usual = float(np.median(top))
     far = [name for (name, _), one in zip(varied, top, strict=True) if one > SCALES * usual or SCALES * one < usual]
     if far:
-        told = (
-            f"are over {SCALES:g} times brighter or darker than the median image (99th percentiles from {top.min():.3g} to {top.max():.3g})"
-        )
+        told = f"over {SCALES:g} times brighter or darker than the median image, 99th percentiles from {top.min():.3g} to {top.max():.3g}"
         findings += about("scale", far, "image", told, "--data.preprocess.normalise somite.data.normalise.Percentile or ZScore, by image")
     unit = all(image.low >= 0 and image.high <= 1 for _, image in varied)
     dark = [name for name, image in varied if image.mean < DARK]
     if unit and len(dark) > len(varied) / 4:
-        told = f"are dark (mean below {DARK:g} of white)"
+        told = f"dark, with a mean below {DARK:g} of white"
         findings += about("dark", dark, "image", told, "--data.preprocess.normalise somite.data.normalise.Percentile brightens each")
     own = max(whole.items(), key=lambda one: len(one[1]))
-    if len(own[1]) >= OFTEN * len(varied) and not any(one.orientation for one in exams):
+    if len(own[1]) >= OFTEN * len(varied) and all(one.channels == 1 and not one.orientation for one in exams):
         low, high = own[0] if isinstance(own[0], tuple) else (0, 1)
         told = f"{len(own[1]) / len(varied):.0%} of the images reach from {low:g} to {high:g}: each seems scaled to its own range, and brightness says nothing of the scanner's units (HU of CT are lost)"
         findings.append(Finding("own-range", told))
     framed = [name for name, image in varied if image.black_corners]
     if len(framed) > len(varied) / 4:
-        told = "have black corners: the frame of the instrument, by which images can be told apart"
+        told = "black corners: the frame of the instrument, by which images can be told apart"
         findings += about("frame", framed, "image", told)
     return findings
 
@@ -177,5 +177,5 @@ def brightness(exams: Sequence[Exam]) -> list[Finding]:
 def compression(exams: Sequence[Exam]) -> list[Finding]:
     poor = [one.id for one in exams if any(header.quality and header.quality < POOR for header in one.headers)]
     quality = Counter(header.quality for one in exams for header in one.headers if header.quality and header.quality < POOR)
-    told = f"are strongly compressed JPEG (quality {min(quality)} to {max(quality)} of 100)" if quality else ""
+    told = f"JPEG of low quality ({' to '.join(map(str, sorted({min(quality), max(quality)})))} of 100)" if quality else ""
     return about("jpeg", poor, "image", told, "look for the originals: fine texture is gone")
