@@ -3,7 +3,6 @@
 import os
 import time
 
-from somite.checkup.case import examine
 from somite.cohort import work as answer_of
 from somite.study.jobs import work
 
@@ -30,10 +29,3 @@ def answer_killed_once(asked):
         note.write_text(str(os.getpid()))
         time.sleep(300)
     return answer_of(asked)
-
-
-def die_of_case_5(jobs):
-    """Real looks at cases, but one ends its process, as a library does that is out of memory."""
-    if any(job.case.id == "case005" for job in jobs):
-        os._exit(9)
-    return [examine(job) for job in jobs]

@@ -45,7 +45,7 @@ def test_exit_codes_and_json(root, tmp_path, capsys):
         "image-without-mask": [str(root / "images" / "case003.png")],
         "unreadable": ["case004"],
     }
-    assert found["summary"]["splits"] == {"train": 16, "val": 4, "test": 4}
+    assert found["summary"]["splits"] == {"train": 15, "val": 4, "test": 4, "": 1}
 
 
 def test_wrong_calls(flat, tmp_path, refused):
@@ -111,6 +111,7 @@ def test_of_many_files_a_sample_is_read_and_the_rest_by_headers(root, monkeypatc
     assert not doctor(root, full=True, workers=1).of("not-looked-at")
 
 
+@pytest.mark.slow  # another test looks at what processes do
 def test_processes_find_what_one_finds(root, monkeypatch):
     monkeypatch.setattr(look, "SMALL", 0)
     (root / "images" / "case004.png").write_bytes(b"no image")

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from deadly import die_of_case_5
 from somite.checkup.doctor import doctor
 from somite.checkup.finding import KINDS
 from somite.data.geometry import Geometry
@@ -19,7 +20,6 @@ from somite.data.images import write_png
 from somite.data.nifti import write_volume
 from somite.data.phantoms import write_phantoms
 from somite.data.sources import NUCLEI
-from victims import die_of_case_5
 
 
 @pytest.fixture(scope="module")

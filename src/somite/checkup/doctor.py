@@ -92,7 +92,7 @@ def doctor(
         *(machine_findings(machine()) if built is None else []),
     ]
     summary = summarised(root, found, exams, means)
-    if built is not None:
+    if built is not None and found.data.needs == built.task.needs:
         built.data = found.data
         bad = {name for one in findings if one.level == "error" for name in one.where}
         more, taken = recipe_findings(built, marked(found, exams, bad))

@@ -97,7 +97,9 @@ def splits_of(data: Data, findings: list[Finding]) -> dict[str, list[Case]]:
 
 def told_of(flaws: list[FlawError]) -> list[Finding]:
     """One finding a flaw; of very many of a kind, one for all."""
-    flaws = list({str(flaw): flaw for flaw in flaws}.values())  # a table of labels has its groups and splits looked at again
+    flaws = list({(flaw.kind, flaw.named or str(flaw)): flaw for flaw in reversed(flaws)}.values())[
+        ::-1
+    ]  # a table of labels has its groups and splits looked at again
     findings = []
     for kind in dict.fromkeys(flaw.kind for flaw in flaws):
         mine = [flaw for flaw in flaws if flaw.kind == kind]
