@@ -3,16 +3,16 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .api import Run, load, train
+    from .api import Run, doctor, load, train
     from .errors import InputError
 
 __version__ = "0.1.0"
-__all__ = ["InputError", "Run", "__version__", "load", "train"]
+__all__ = ["InputError", "Run", "__version__", "doctor", "load", "train"]
 
 
 def __getattr__(name: str) -> object:
     """Torch is imported when something that needs it is asked for, so that `somite --help` answers at once."""
-    if name in ("Run", "load", "train"):
+    if name in ("Run", "doctor", "load", "train"):
         from . import api
 
         return getattr(api, name)

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from . import evaluation, pipeline
+from .checkup import doctor as checkup
+from .checkup.doctor import Checkup
 from .recipe import parse, path_of
 from .report.card import write_card
 from .report.html import write_report
@@ -62,6 +64,16 @@ def train(recipe: str | Path, data: str | Path | None = None, out: str | Path | 
     folder = Path(out) if out is not None else Path("runs") / name.removesuffix(".yaml").removesuffix(".yml")
     train_run(parse(path_of(name), [f"--{key}={written(value)}" for key, value in given.items()]), folder, name)
     return load(folder, trust=True)
+
+
+def doctor(data: str | Path, recipe: str | Path | None = None, quick: bool = False, full: bool = False, **overrides: Any) -> Checkup:  # noqa: ANN401
+    """Check a data set before training: `.good`, `.findings` (the most important first), `.write(json)`; printed, it is the command's text.
+
+    recipe: also try a step of it, for time and memory here. quick: pixels of a sample alone; full: of all files. overrides: as of `train`,
+    data__labels=[0, 1, 2]. Raises InputError where there are no data to look at.
+    """
+    told = [f"--{key.replace('__', '.')}={written(value)}" for key, value in overrides.items()]
+    return checkup.doctor(data, recipe, told, quick, full)
 
 
 def written(value: object) -> str:

@@ -51,6 +51,19 @@ def parser() -> Parser:
     demo.add_argument("--out", type=Path, default=Path("runs/demo"), help="run folder (default: runs/demo)")
     demo.add_argument("--seed", type=int, default=0)
 
+    doctor = commands.add_parser(
+        "doctor",
+        help="check a data set before training: files, pairs, masks, leakage, and what a recipe takes here",
+        epilog="exit codes: 0 nothing forbids training, 1 there are errors to mend first, 2 a wrong call. Options of the data are those of train, "
+        "as --data.labels [0,1,2].",
+    )
+    doctor.add_argument("data", help="folder, CSV or nnU-Net raw folder, as --data.root of train")
+    doctor.add_argument("--recipe", help="also try a step of this recipe: time, memory, disk on this machine")
+    doctor.add_argument("--quick", action="store_true", help="read the pixels of a sample alone (200 cases at most)")
+    doctor.add_argument("--full", action="store_true", help="read the pixels of all files, however many (default: of 1.5 GB of files)")
+    doctor.add_argument("--workers", type=int, help="processes that look at files (default: one a core, at most 8)")
+    doctor.add_argument("--json", type=Path, metavar="FILE", help="also write the findings as JSON, with all files that they name")
+
     train = commands.add_parser("train", add_help=False, help="train a recipe on your data; the same line again resumes")
     train.add_argument("recipe", nargs="?")
     train.add_argument("--out", type=Path)
@@ -297,7 +310,7 @@ def run(argv: list[str]) -> int:
         made.print_help()
     elif options.command == "train" and options.recipe is None:
         print(TRAIN)
-    elif overrides and options.command not in ("train", "distil"):
+    elif overrides and options.command not in ("train", "distil", "doctor"):
         command = f"{options.command} {options.analysis}" if options.command == "analyse" else options.command
         raise InputError(f"unknown option {overrides[0]}; somite {command} --help lists those that there are")
     else:
@@ -306,7 +319,7 @@ def run(argv: list[str]) -> int:
         from .commands import COMMANDS
 
         options.overrides = overrides
-        COMMANDS[options.command](options)
+        return COMMANDS[options.command](options) or 0
     return 0
 
 

@@ -20,6 +20,7 @@ from .analysis.stability import table as stability_table
 from .analysis.timesteps import analyse_timesteps
 from .baselines.fit import plan_recipe
 from .baselines.folds import fold_ensemble
+from .checkup.doctor import doctor
 from .cohort import DESCRIBED, FAILED, TABLE, answered, described, written
 from .data.sources import NUCLEI, find_inputs
 from .distil.lesson import Lesson
@@ -263,8 +264,18 @@ def demo_(options: Namespace) -> None:
     demo.demo(options.out, options.seed, tracked)
 
 
-COMMANDS: dict[str, Callable[[Namespace], None]] = {
+def doctor_(options: Namespace) -> int:
+    """Returns the exit code: whether something forbids training."""
+    found = doctor(options.data, options.recipe, options.overrides, options.quick, options.full, options.workers, tracked)
+    print(found)
+    if options.json:
+        found.write(options.json)
+    return 0 if found.good else 1
+
+
+COMMANDS: dict[str, Callable[[Namespace], int | None]] = {
     "demo": demo_,
+    "doctor": doctor_,
     "train": train_,
     "distil": distil_,
     "evaluate": evaluate,

@@ -81,6 +81,18 @@ def parse(path: Path, overrides: Sequence[str] = ()) -> Namespace:
         raise InputError(f"{path}: {explained(error)}; somite train RECIPE --help lists the options") from error
 
 
+def parse_data(overrides: Sequence[str]) -> Data:
+    """Data alone, as `--data.root DIR --data.labels [0,1]` say, without a recipe."""
+    alone = ArgumentParser(exit_on_error=False, prog="somite", default_env=False)
+    alone.add_class_arguments(Data, "data")
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            config = alone.parse_args(list(overrides))
+    except (ArgumentError, yaml.YAMLError) as error:
+        raise InputError(f"{explained(error)}; without a recipe only options of --data are understood") from error
+    return instantiated(alone, config).data
+
+
 def settled(config: Namespace, run: Path) -> Namespace:
     """A recipe about to be trained in the folder `run`, with what it leaves to others written out: what its backbone says of the data, and
     the names of classes. So a run knows them where the data and the backbone are not.
@@ -123,14 +135,18 @@ def with_classes(config: Namespace) -> Namespace:
 
 
 def build(config: Namespace) -> Recipe:
+    built = instantiated(parser(), config)
+    return Recipe(built.task, built.data.needing(built.task.needs), built.method, built.training)
+
+
+def instantiated(made: ArgumentParser, config: Namespace) -> Namespace:
     try:
-        built = parser().instantiate(config)
+        return made.instantiate(config)
     except ValueError as error:
         cause: BaseException | None = error  # jsonargparse wraps what a constructor says in its own words, once a level
         while cause is not None and not isinstance(cause, InputError):
             cause = cause.__cause__
         raise cause or error from error
-    return Recipe(built.task, built.data.needing(built.task.needs), built.method, built.training)
 
 
 def dump(config: Namespace) -> str:

@@ -12,10 +12,13 @@ from typing import Any, Literal
 
 import torch
 import yaml
+from torch import Tensor
 
+from ..diffusion.methods import Method
 from ..errors import InputError
 from ..files import write_text
 from ..recipe import Recipe, build, parse
+from ..types import Cond
 from .plan import BUDGET, STEPS, Fingerprint, NoRoomError, Plan, fingerprint, header, plan, recipe
 
 REFERENCE = 8.0  # GB, of the GPU that nnU-Net's budgets are for
@@ -95,24 +98,30 @@ def write(found: Fingerprint, made: Plan, fold: int | None, out: Path, steps: in
 
 def timed(made: Recipe, planned: Plan) -> float:
     """Seconds of a training step where training would run: one example, times the batch."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    method = made.method.to(device).train()
-    optimizer = torch.optim.SGD(method.parameters(), 1e-3)
     with torch.random.fork_rng():
-        image = torch.randn(1, made.data.preprocess.channels, *planned.patch, device=device)
-        mask = torch.zeros(1, 1, *planned.patch, dtype=torch.long, device=device)
+        image = torch.randn(1, made.data.preprocess.channels, *planned.patch)
+        mask = torch.zeros(1, 1, *planned.patch, dtype=torch.long)
+    try:
+        return planned.batch * step_seconds(made.method, mask, {"image": image})
+    except torch.OutOfMemoryError as error:
+        raise InputError(f"a patch of {planned.patch} does not fit into the memory of this device; plan with less (--memory)") from error
+
+
+def step_seconds(method: Method, target: Tensor, cond: Cond) -> float:
+    """Of a training step with these, on the GPU where there is one: the second of two steps, or the first where that is slow."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    method, target = method.to(device).train(), target.to(device)
+    cond = {name: part.to(device) for name, part in cond.items()}
+    optimizer = torch.optim.SGD(method.parameters(), 1e-3)
 
     def step() -> float:
         began = time.perf_counter()
         optimizer.zero_grad()
-        method.loss(mask, {"image": image})["loss"].backward()
+        method.loss(target, cond)["loss"].backward()
         optimizer.step()
         if device.type == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter() - began
 
-    try:
-        first = step()
-        return planned.batch * (first if first > SOON else step())
-    except torch.OutOfMemoryError as error:
-        raise InputError(f"a patch of {planned.patch} does not fit into the memory of {device}; plan with less (--memory)") from error
+    first = step()
+    return first if first > SOON else step()

@@ -22,7 +22,7 @@ from .coordinates import Coordinates
 from .digest import stamp, stamped
 from .extra import Extra
 from .identity import identity
-from .listing import Source
+from .listing import Hear, Source, stop
 from .preprocess import Preprocess
 from .published import resplit
 from .raters import folder_of, raters_of
@@ -165,9 +165,19 @@ class Data:
     @cached_property
     def source(self) -> Source:
         """All that the folder or table holds, looked up once."""
+        return self.listed(stop)
+
+    def listed(self, hear: Hear) -> Source:
+        """All that the folder or table holds. hear: is told what is wrong with some of it."""
         masks = "mask" in self.needs
-        found = labelled.find(self.path, masks, self.classes) if "labels" in self.needs else find(self.path, masks)
-        return found if self.splits is None else resplit(found, self.splits)
+        found = labelled.find(self.path, masks, self.classes, hear) if "labels" in self.needs else find(self.path, masks, hear)
+        return found if self.splits is None else resplit(found, self.splits, hear)
+
+    def usable(self, hear: Hear) -> "Data":
+        """The same data without what is wrong with them, of which `hear` is told."""
+        other = self._changed()
+        other.source = self.listed(hear)
+        return other
 
     def cases(self, split: str) -> list[Case]:
         """The cases of a split, those for training with the images that only a teacher spoke of; "all" is every labelled case."""

@@ -5,6 +5,7 @@ makes no even stack of voxels is refused, with what to do: several series, slice
 a tilted gantry. Slices that are missing at an end leave no trace in the positions of the others.
 """
 
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from jaxtyping import Float64
 
 from ..errors import InputError
 from . import images, itk, nifti
-from .geometry import LPS, Geometry, Series, Volume
+from .geometry import LPS, Geometry, Header, Series, Volume
 from .itk import quiet
 from .voxels import as_channels, memory, too_large
 
@@ -45,6 +46,7 @@ class _Slice:
     size: tuple[int, int]  # columns, rows
     thickness: float
     modality: str
+    stored: str  # the type of its numbers
 
     @property
     def normal(self) -> Float64[np.ndarray, "3"]:
@@ -66,8 +68,25 @@ def files(folder: Path) -> tuple[Path, ...]:
     return tuple(sorted(_found(folder)))
 
 
+def read_header(folder: Path) -> Header:
+    """What the slices say of the volume; no pixel is read. Raises InputError for what makes no even stack."""
+    slices, where = _stack(folder)
+    return Header(where.shape, 1, slices[0].stored, where)
+
+
 def read_series(folder: Path) -> Volume:
     """The volume of a series: the first axis along rows, the second along columns, the third across slices."""
+    slices, where = _stack(folder)
+    if math.prod(where.shape) * _ARRAYS > memory():
+        raise too_large(folder)
+    array = np.empty(where.shape, np.float32)
+    for index, each in enumerate(slices):
+        array[..., index] = _pixels(each)
+    return Volume(as_channels(array, folder), where)
+
+
+def _stack(folder: Path) -> tuple[list[_Slice], Geometry]:
+    """The slices in the order of their places, and where the volume lies."""
     slices = [_header(path) for path in files(folder)]
     names = {one.series: one.title for one in slices}
     if len(names) > 1:
@@ -77,16 +96,10 @@ def read_series(folder: Path) -> Volume:
     slices = sorted(slices, key=lambda one: one.height)
     step = _step(slices, folder)
     one = slices[0]
-    columns, rows = one.size
-    if columns * rows * len(slices) * _ARRAYS > memory():
-        raise too_large(folder)
-    array = np.empty((columns, rows, len(slices)), np.float32)
-    for index, each in enumerate(slices):
-        array[..., index] = _pixels(each)
     axes = np.column_stack([one.axes[0] * one.spacing[1], one.axes[1] * one.spacing[0], step])
     affine = LPS @ np.vstack([np.column_stack([axes, one.first]), [0, 0, 0, 1]])
     series = Series(tuple(each.path for each in slices), one.modality)
-    return Volume(as_channels(array, folder), Geometry(affine, array.shape, series))
+    return slices, Geometry(affine, (*one.size, len(slices)), series)
 
 
 def _found(folder: Path) -> Iterator[Path]:
@@ -131,8 +144,11 @@ def _header(path: Path) -> _Slice:
         )
     thickness = _numbers(said("0018|0088"), 1) or _numbers(said("0018|0050"), 1) or [0.0]
     title = said("0008|103e") or "without a name"
+    sign = "" if said("0028|0103") == "1" else "u"
     place = np.array(first), np.array(axes).reshape(2, 3), (spacing[0], spacing[1])
-    return _Slice(path, said("0020|000e"), title, *place, size[:2], abs(thickness[0]), said("0008|0060"))
+    return _Slice(
+        path, said("0020|000e"), title, *place, size[:2], abs(thickness[0]), said("0008|0060"), f"{sign}int{said('0028|0100', '16')}"
+    )
 
 
 def _pixels(one: _Slice) -> np.ndarray:

@@ -9,6 +9,11 @@ from ..files import sha256
 from .record import Case
 
 
+def files_of(case: Case) -> list[Path]:
+    """All files of a case: image, mask, or the file in which it lies among many."""
+    return [*case.files, *([] if case.mask is None else [case.mask]), *([] if case.packed is None else [case.packed.path])]
+
+
 def digest(cases: Sequence[Case]) -> str:
     """One SHA-256 over the ids, the contents of the files and the labels: equal wherever the data lie and in whatever order."""
     total = hashlib.sha256()
@@ -25,7 +30,7 @@ def digest(cases: Sequence[Case]) -> str:
 
 def stamp(case: Case) -> tuple[object, ...]:
     """Everything of a case but the contents of its files, for which size and time of change stand; on one machine."""
-    files = [*case.files, *([] if case.mask is None else [case.mask]), *([] if case.packed is None else [case.packed.path])]
+    files = files_of(case)
     rest = () if case.packed is None else (case.packed.name, case.packed.index)
     return case.id, case.labels, rest, *(one for file in files for one in stamped(file))
 

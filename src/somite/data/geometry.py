@@ -41,6 +41,20 @@ class Geometry:
 
 
 @dataclass(frozen=True)
+class Header:
+    """What a file says of its image before any pixel is read.
+
+    stored: the type of its numbers (uint8, int16, float32), as numpy calls it. quality: of a JPEG, 1 to 100 as libjpeg counts. geometry: of a volume.
+    """
+
+    shape: tuple[int, ...]  # of space alone
+    channels: int
+    stored: str
+    geometry: Geometry | None = None
+    quality: int | None = None
+
+
+@dataclass(frozen=True)
 class Volume:
     """A volume in memory, in the units of the file (Hounsfield units for CT)."""
 

@@ -17,10 +17,13 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from ..errors import InputError
 from ..files import replacing
+from .geometry import Header
+from .voxels import NotFiniteError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error)
+_STANDARD = 57.6  # mean of the luminance table that libjpeg scales, of quality 50
 _ORIENTATION, _BITS, _PHOTOMETRIC = 274, 258, 262  # tags of EXIF and TIFF
 
 
@@ -31,6 +34,24 @@ class _Picture:
     image: Image.Image
     bits: int
     turned: bool  # the file asks for a rotation or reflection
+
+
+def read_header(path: Path) -> Header:
+    """What the file says of itself; no pixel is decoded. Raises InputError for what is no image of a kind that somite reads."""
+    picture = _open(path, pixels=False)
+    image, mode = picture.image, picture.image.mode
+    grey = mode in ("1", "L", "LA", "I", "F") or mode.startswith("I;16")
+    size = image.size if image.getexif().get(_ORIENTATION, 1) < 5 else image.size[::-1]
+    return Header(size[::-1], 1 if grey else 3, "float32" if mode == "F" else f"uint{picture.bits}", None, _quality(image))
+
+
+def _quality(image: Image.Image) -> int | None:
+    """Of a JPEG, the quality that scales libjpeg's standard luminance table to the file's; None of others."""
+    table = getattr(image, "quantization", {}).get(0)
+    if not table:
+        return None
+    scale = 100 * sum(table) / len(table) / _STANDARD
+    return round(min(max(100 - scale / 2 if scale <= 100 else 5000 / scale, 1), 100))
 
 
 def read_image(path: str | Path) -> Float32[np.ndarray, "c h w"]:
@@ -95,7 +116,7 @@ def damaged(path: Path, error: Exception) -> InputError:
     return InputError(f"{path} is truncated or damaged ({why}): copy it again from its origin")
 
 
-def _open(path: Path) -> _Picture:
+def _open(path: Path, pixels: bool = True) -> _Picture:
     check_file(path)
     try:
         with warnings.catch_warnings():
@@ -105,6 +126,8 @@ def _open(path: Path) -> _Picture:
                 _refuse_pages(image, path)
                 bits = _stored_bits(image, path)
                 turned = image.getexif().get(_ORIENTATION, 1) != 1
+                if not pixels:
+                    return _Picture(image, bits, turned)
                 image.load()
                 ImageOps.exif_transpose(image, in_place=True)
                 return _Picture(image, bits, turned)
@@ -194,7 +217,7 @@ def _opaque(pixels: Float32[np.ndarray, "h w c"], path: Path) -> Float32[np.ndar
 def _finite(values: Float32[np.ndarray, "h w"], path: Path) -> Float32[np.ndarray, "h w"]:
     bad = values.size - int(np.isfinite(values).sum())
     if bad:
-        raise InputError(f"{path} has {bad} pixels that are NaN or infinite: replace them, by 0 say, and save it again")
+        raise NotFiniteError(f"{path} has {bad} pixels that are NaN or infinite: replace them, by 0 say, and save it again")
     return values
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Int32
 
 from ..errors import InputError
-from .geometry import LPS, Geometry, Volume
+from .geometry import LPS, Geometry, Header, Volume
 from .images import check_file, damaged
 from .voxels import as_channels, as_labels, memory, too_large, too_short
 
@@ -28,6 +28,28 @@ SUFFIXES = (".nrrd", ".seg.nrrd", ".nhdr", ".mha", ".mhd")  # .seg.nrrd: Slicer'
 _ARRAYS = 16  # bytes a voxel of what is made of it: SimpleITK's own, float32, and a copy
 _LINES = 2**16  # a header is not longer
 _BLOCK = 2**20
+_NAMES = {
+    f"{bits}-bit {kind} integer": f"{short}{bits}" for bits in (8, 16, 32, 64) for kind, short in (("signed", "int"), ("unsigned", "uint"))
+}
+_NAMES |= {"32-bit float": "float32", "64-bit float": "float64"}  # SimpleITK's words and numpy's
+
+
+def read_header(path: Path) -> Header:
+    """What the file says of itself; no voxel is read. Raises InputError for a header that makes no sense."""
+    import SimpleITK as sitk  # noqa: N813
+
+    check_file(path)
+    _voxels(path, _is_meta(path))
+    reader = _reader(path)
+    try:
+        with quiet():
+            reader.ReadImageInformation()
+    except RuntimeError as error:
+        raise damaged(path, last_line(error)) from error
+    _checked(reader, path)
+    where = place(reader)
+    stored = _NAMES.get(sitk.GetPixelIDValueAsString(reader.GetPixelID()).removeprefix("vector of "), "float32")
+    return Header(where.shape, reader.GetNumberOfComponents(), stored, where)
 
 
 def read_volume(path: str | Path) -> Volume:
@@ -84,11 +106,8 @@ def _read(path: Path) -> tuple[np.ndarray, Geometry]:
     import SimpleITK as sitk  # noqa: N813 — takes two seconds
 
     check_file(path)
-    meta = path.suffix.lower() in (".mha", ".mhd")
-    voxels = _voxels(path, meta)
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO("MetaImageIO" if meta else "NrrdImageIO")
-    reader.SetFileName(str(path))
+    voxels = _voxels(path, _is_meta(path))
+    reader = _reader(path)
     try:
         with quiet():
             reader.ReadImageInformation()
@@ -102,6 +121,19 @@ def _read(path: Path) -> tuple[np.ndarray, Geometry]:
         raise damaged(path, last_line(error)) from error
     values = sitk.GetArrayViewFromImage(image)  # (z, y, x) or (z, y, x, c)
     return values.transpose(2, 1, 0, *range(3, values.ndim)).copy(), place(image)
+
+
+def _is_meta(path: Path) -> bool:
+    return path.suffix.lower() in (".mha", ".mhd")
+
+
+def _reader(path: Path) -> "sitk.ImageFileReader":
+    import SimpleITK as sitk  # noqa: N813
+
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO("MetaImageIO" if _is_meta(path) else "NrrdImageIO")
+    reader.SetFileName(str(path))
+    return reader
 
 
 def _voxels(path: Path, meta: bool) -> _Voxels | None:

@@ -17,7 +17,7 @@ import numpy as np
 from ..errors import InputError
 from ..files import sha256
 from . import packed, sources
-from .listing import Source, by_stem, check_splits, listing, rows
+from .listing import FlawError, Hear, Source, by_stem, check_splits, listing, rows, stop
 from .packed import Packed
 from .record import Case
 
@@ -29,17 +29,17 @@ NOT = "not "  # the class of a single 0/1 column's zeros
 NAMED = 5  # of many bad ids
 
 
-def find(root: Path, masks: bool = False, classes: Sequence[str] | None = None) -> Source:
-    """All labelled cases. classes: columns of the table, or the classes in their order as training wrote them down; None: what is there."""
+def find(root: Path, masks: bool = False, classes: Sequence[str] | None = None, hear: Hear = stop) -> Source:
+    """All labelled cases. hear: as of `sources.find`. classes: columns of the table, or the classes in their order as training wrote them down; None: what is there."""
     if not root.exists():
         raise InputError(f"{root} does not exist; check the path of the data")
     if root.suffix.lower() == ".npz":
         return _medmnist(root, classes)
     if (root / TABLE).is_file():
-        return _with_table(sources.find(root, masks), root, classes)
+        return _with_table(sources.find(root, masks, hear), root, classes, hear)
     folders = [one for one in sorted(root.iterdir()) if one.is_dir() and not one.name.startswith(".")] if root.is_dir() else []
     if len([one for one in folders if listing(one)]) > 1 and not any(one.name in ("images", "masks") for one in folders):
-        return _by_folder(root, [one for one in folders if listing(one)], classes)
+        return _by_folder(root, [one for one in folders if listing(one)], classes, hear)
     raise InputError(f"{root} has no labels in a layout that somite knows: it should hold {LAYOUTS}")
 
 
@@ -58,16 +58,17 @@ def _content(case: Case) -> object:
     return tuple(map(sha256, case.files)) if case.packed is None else (case.packed.pixels.shape, case.packed.pixels.tobytes())
 
 
-def _with_table(source: Source, root: Path, classes: Sequence[str] | None) -> Source:
+def _with_table(source: Source, root: Path, classes: Sequence[str] | None, hear: Hear) -> Source:
     path = root / TABLE
     table = rows(path, ("id",))
     named = {row["id"]: row for row in table}
     if len(named) < len(table):
         twice = next(row["id"] for index, row in enumerate(table) if row["id"] in [other["id"] for other in table[:index]])
         raise InputError(f"{path} has the id {twice!r} again: keep one row for each image")
-    _refuse("has ids without an image", path, [name for name in named if name not in source.cases and name not in source.excluded], "rows")
-    _refuse("has no row for images that are there", path, [name for name in source.cases if name not in named], "images")
-    kept = [named[name] for name in source.cases]
+    lost = [name for name in named if name not in source.cases and name not in source.excluded]
+    _tell("has ids without an image", path, lost, "rows", hear)
+    _tell("has no row for images that are there", path, [name for name in source.cases if name not in named], "images", hear)
+    kept = [named[name] for name in source.cases if name in named]
     names, vectors = _labels(path, kept, classes)
     cases = dict(source.cases)
     grouped = "group" in table[0] and not (root / "groups.csv").is_file()
@@ -79,17 +80,17 @@ def _with_table(source: Source, root: Path, classes: Sequence[str] | None) -> So
         splits = {}
         for row in kept:
             splits.setdefault(_filled(path, row, "split"), []).append(row["id"])
-    check_splits(path, splits, cases)
-    return Source(cases, splits, source.excluded, names)
+    return Source(cases, check_splits(path, splits, cases, hear), source.excluded, names)
 
 
-def _refuse(what: str, path: Path, names: Sequence[str], nouns: str) -> None:
+def _tell(what: str, path: Path, names: Sequence[str], nouns: str, hear: Hear) -> None:
     if names:
         more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-        raise InputError(
+        text = (
             f"{path} {what} ({len(names)} {nouns}: {', '.join(names[:NAMED])}{more}): "
             'add what is missing, or leave them out by splits.json ("excluded": {id: why})'
         )
+        hear(FlawError(text, "label-without-image" if nouns == "rows" else "image-without-label", names))
 
 
 def _filled(path: Path, row: Mapping[str, str], column: str) -> str:
@@ -156,19 +157,19 @@ def _one_of(path: Path, names: Sequence[str], values: Sequence[str], ids: Sequen
     return tuple(names), [tuple(float(value == name) for name in names) for value in values]
 
 
-def _by_folder(root: Path, folders: Sequence[Path], classes: Sequence[str] | None) -> Source:
+def _by_folder(root: Path, folders: Sequence[Path], classes: Sequence[str] | None, hear: Hear) -> Source:
     """Cases are called CLASS-NAME, since files of two classes may share a name."""
     cases: dict[str, Case] = {}
     excluded = sources.excluded(root)
     for folder in folders:
-        for name, file in by_stem(listing(folder)).items():
+        for name, file in by_stem(listing(folder), hear).items():
             case = f"{folder.name}-{name}"
             if case not in excluded:
                 cases[case] = Case(case, (file,), None, case)
     values = [case.images[0].parent.name for case in cases.values()]
     names, vectors = _one_of(root, list(classes or _ordered(values)), values, list(cases))
     made = {case.id: replace(case, labels=vector) for case, vector in zip(cases.values(), vectors, strict=True)}
-    return replace(sources.annotated(root, made), classes=names)
+    return replace(sources.annotated(root, made, hear), classes=names)
 
 
 def _medmnist(path: Path, classes: Sequence[str] | None) -> Source:

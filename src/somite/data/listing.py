@@ -1,7 +1,7 @@
 """What the layouts of data sets have in common: files by name, channels in order, tables, lists of ids."""
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +10,22 @@ from .dicom import is_series
 from .record import SUFFIXES, Case, stem, suffix_of
 
 NO_IMAGES = f"has no images in it ({', '.join(SUFFIXES)}; or folders of DICOM slices)"
+
+
+class FlawError(InputError):
+    """What is wrong with a data set before any file is opened. kind: a word for it; named: the files or ids that it is true of."""
+
+    def __init__(self, text: str, kind: str = "listing", named: Iterable[object] = ()) -> None:
+        super().__init__(text)
+        self.kind, self.named = kind, tuple(map(str, named))
+
+
+Hear = Callable[[FlawError], None]  # what becomes of a flaw; where it returns, the listing goes on without what is flawed
+
+
+def stop(flaw: FlawError) -> None:
+    """What everything does with a flaw but the doctor, who wants to hear all of them."""
+    raise flaw
 
 
 @dataclass(frozen=True)
@@ -35,43 +51,52 @@ def listing(folder: Path) -> list[Path]:
     return sorted(path for path in seen if (suffix_of(path) if path.is_file() else is_series(path)))
 
 
-def by_stem(files: Iterable[Path]) -> dict[str, Path]:
+def by_stem(files: Iterable[Path], hear: Hear = stop) -> dict[str, Path]:
     """Files by name without suffix, which is what a case is called."""
     named: dict[str, Path] = {}
     for path in files:
         other = named.setdefault(stem(path), path)
         if other != path:
-            raise InputError(f"{other} and {path} have the same name without suffix: rename or remove one")
+            hear(FlawError(f"{other} and {path} have the same name without suffix: rename or remove one", "same-name", (other, path)))
     return named
 
 
 def in_order(name: str, parts: Mapping[int, Path], channels: int) -> tuple[Path, ...]:
     """The files of channels 0, 1, 2 ..., all of which must be there."""
     if sorted(parts) != list(range(channels)):
-        raise InputError(
+        text = (
             f"{next(iter(parts.values())).parent / name} has the channels {sorted(parts)} where 0 to {channels - 1} "
             "were wanted: add the missing files (_0000, _0001 ...)"
         )
+        raise FlawError(text, "missing-channel", parts.values())
     return tuple(parts[channel] for channel in range(channels))
 
 
-def check_splits(path: Path, splits: Mapping[str, Sequence[str]], cases: Mapping[str, Case]) -> None:
-    """Every id of a split has files, and stands in one split only, once; and so does every group (patient)."""
+def check_splits(path: Path, splits: Mapping[str, Sequence[str]], cases: Mapping[str, Case], hear: Hear = stop) -> dict[str, list[str]]:
+    """Every id of a split has files, and stands in one split only, once; and so does every group (patient). Returns the splits, of
+    what is flawed what can be used.
+    """
     home: dict[str, str] = {}
     seen: dict[str, tuple[str, str]] = {}
+    kept: dict[str, list[str]] = {name: [] for name in splits}
     for name, ids in splits.items():
         for i in ids:
             if i not in cases:
-                raise InputError(f"{path} lists {i!r} in {name} but no such case exists: add its files or drop the id")
+                hear(FlawError(f"{path} lists {i!r} in {name} but no such case exists: add its files or drop the id", "unknown-id", (i,)))
+                continue
             if i in home:
-                raise InputError(f"{path} lists {i!r} in {home[i]} and again in {name}: keep it in one")
+                hear(FlawError(f"{path} lists {i!r} in {home[i]} and again in {name}: keep it in one", "case-in-two-splits", (i,)))
+                continue
             home[i] = name
+            kept[name].append(i)
             other, first = seen.setdefault(cases[i].group, (name, i))
             if other != name:
-                raise InputError(
+                text = (
                     f"{path} puts {first!r} into {other} and {i!r} into {name}, but both are of {cases[i].group!r}: "
                     "keep a group (a patient) in one split, or what is learned of it is tested on it"
                 )
+                hear(FlawError(text, "group-in-two-splits", (first, i)))
+    return kept
 
 
 def rows(path: Path, needed: tuple[str, ...]) -> list[dict[str, str]]:

@@ -21,7 +21,7 @@ from nibabel.spatialimages import HeaderDataError
 
 from ..errors import InputError
 from ..files import replacing
-from .geometry import Geometry, Volume
+from .geometry import Geometry, Header, Volume
 from .images import check_file, damaged
 from .voxels import as_channels, as_labels, memory, too_large, too_short
 
@@ -33,6 +33,25 @@ _HEADER = 540  # bytes of the longer of the two headers
 _DEFLATE = 1032  # a match of 258 bytes takes two bits at least
 _ARRAYS = 16  # bytes a voxel of what is made of it: float64 where the header has a slope, and two arrays of float32
 _IDENTIFYING = {"descrip", "aux_file", "db_name", "intent_name"}  # free text that may name a patient
+
+
+def read_header(path: Path) -> Header:
+    """What the file says of itself; a few hundred bytes of it are read. Raises InputError for a header that makes no sense."""
+    check_file(path)
+    try:
+        with path.open("rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            with gzip.GzipFile(fileobj=file) if packed else file as plain:
+                _, header, _ = _header(plain.read(_HEADER), path)
+        _check_spacing(header["pixdim"][1:4], "pixdim", path)
+        _check_affine(_affine(header), path)
+        shape = header.get_data_shape()
+        return Header(
+            tuple(map(int, shape[:3])), math.prod(map(int, shape[3:])), str(header.get_data_dtype().newbyteorder("=")), _geometry(header)
+        )
+    except _DAMAGE as error:
+        raise error if isinstance(error, InputError) else damaged(path, error) from error
 
 
 def read_volume(path: str | Path) -> Volume:

@@ -15,12 +15,12 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..files import read_json
-from .listing import Source, check_splits
+from .listing import Hear, Source, check_splits, stop
 
 FOLDER = Path(__file__).with_name("splits")
 
 
-def resplit(source: Source, name: str) -> Source:
+def resplit(source: Source, name: str, hear: Hear = stop) -> Source:
     """The same cases in the splits and groups of a file. Raises InputError for a file that does not fit them."""
     known = {path.stem: path for path in sorted(FOLDER.glob("*.json"))}
     path = known.get(name, Path(name))
@@ -42,5 +42,4 @@ def resplit(source: Source, name: str) -> Source:
     named = {key: [called(one) for one in ids] for key, ids in splits.items()}
     of = {called(one): group for one, group in dict(groups or {}).items()}
     cases = {case: replace(record, group=str(of.get(case, record.group))) for case, record in source.cases.items()}
-    check_splits(path, named, cases)
-    return replace(source, cases=cases, splits=named)
+    return replace(source, cases=cases, splits=check_splits(path, named, cases, hear))

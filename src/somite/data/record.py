@@ -14,7 +14,7 @@ from jaxtyping import Float, Float32, Int32, Integer, UInt8
 from ..errors import InputError
 from . import dicom, images, nifti, volumes
 from .fit import fitted
-from .geometry import Geometry
+from .geometry import Geometry, Header
 from .packed import Packed
 
 SUFFIXES = (*volumes.SUFFIXES, *images.SUFFIXES)
@@ -103,9 +103,9 @@ def read(
     image, geometry = _read_channels(case)
     classes = None
     if case.mask is not None:
-        raw, where = _read_mask(case.mask)
+        raw, where = read_mask(case.mask)
         raw = fitted(case.mask, raw, where, case.images[0], image.shape[1:], geometry)
-        classes = _classes(raw, labels, mask_threshold, case.mask) if foreground is None else np.isin(raw, foreground).astype(np.uint8)
+        classes = classes_of(raw, labels, mask_threshold, case.mask) if foreground is None else np.isin(raw, foreground).astype(np.uint8)
     values = None if labels is None else tuple(labels)
     spacing = None if geometry is None else geometry.spacing_mm
     return Record(case, case.group, image, classes, values, spacing, geometry)
@@ -113,7 +113,7 @@ def read(
 
 def mask_values(case: Case) -> tuple[int, ...]:
     """The distinct values in a case's mask file, whatever they mean."""
-    return () if case.mask is None else tuple(np.unique(_read_mask(case.mask)[0]).tolist())
+    return () if case.mask is None else tuple(np.unique(read_mask(case.mask)[0]).tolist())
 
 
 def write_mask(path: Path, mask: Integer[np.ndarray, "*s"], record: Record) -> Path:
@@ -171,7 +171,7 @@ def _read_channels(case: Case) -> tuple[Float32[np.ndarray, "c *s"], Geometry | 
     arrays: list[np.ndarray] = []
     geometry: Geometry | None = None
     for path in case.images:
-        array, where = _read_image(path)
+        array, where = read_image(path)
         if arrays:
             array = fitted(path, array, where, first, arrays[0].shape[1:], geometry)
         else:
@@ -180,14 +180,21 @@ def _read_channels(case: Case) -> tuple[Float32[np.ndarray, "c *s"], Geometry | 
     return np.concatenate(arrays), geometry
 
 
-def _read_image(path: Path) -> tuple[np.ndarray, Geometry | None]:
+def read_header(path: Path) -> Header:
+    """What an image or volume says of itself, before its pixels are read."""
+    return volumes.read_header(path) if _is_volume(path) else images.read_header(path)
+
+
+def read_image(path: Path) -> tuple[np.ndarray, Geometry | None]:
+    """An image or volume as float32 with channels first, and where it lies."""
     if _is_volume(path):
         volume = volumes.read_volume(path)
         return volume.array, volume.geometry
     return images.read_image(path), None
 
 
-def _read_mask(path: Path) -> tuple[Int32[np.ndarray, "*s"], Geometry | None]:
+def read_mask(path: Path) -> tuple[Int32[np.ndarray, "*s"], Geometry | None]:
+    """The integers that a mask file holds, and where it lies."""
     return volumes.read_labels(path) if _is_volume(path) else (images.read_labels(path), None)
 
 
@@ -204,8 +211,8 @@ def _check_labels(labels: Sequence[int] | None, mask_threshold: int | None, fore
         raise InputError(f"labels are 2 to 256 different values from 0, background first, got {list(labels)}: give `--data.labels [0,1,2]`")
 
 
-def _classes(raw: Int32[np.ndarray, "*s"], labels: Sequence[int] | None, threshold: int | None, path: Path) -> UInt8[np.ndarray, "*s"]:
-    """The classes' indices from the values of a mask file."""
+def classes_of(raw: Int32[np.ndarray, "*s"], labels: Sequence[int] | None, threshold: int | None, path: Path) -> UInt8[np.ndarray, "*s"]:
+    """The classes' indices from the values of a mask file. Raises InputError for values without a meaning."""
     if threshold is not None:
         return (raw >= threshold).astype(np.uint8)
     found = np.unique(raw).tolist()

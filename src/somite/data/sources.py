@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..files import read_json
 from . import nnunet
 from .dicom import is_series
-from .listing import NO_IMAGES, Source, by_stem, check_splits, in_order, listing, rows
+from .listing import NO_IMAGES, FlawError, Hear, Source, by_stem, check_splits, in_order, listing, rows, stop
 from .record import Case, stem, suffix_of, unknown
 
 NUCLEI = Path(__file__).with_name("nuclei")  # the bundled demonstration set
@@ -26,8 +26,11 @@ LAYOUTS = (
 )
 
 
-def find(root: str | Path, masks: bool = True) -> Source:
-    """All cases of a folder or table, and the splits that it brings. masks: each image has one, else masks are passed over."""
+def find(root: str | Path, masks: bool = True, hear: Hear = stop) -> Source:
+    """All cases of a folder or table, and the splits that it brings. masks: each image has one, else masks are passed over.
+
+    hear: is told what is wrong with some files or ids, of which the others are none the worse. Raises InputError where there is no set.
+    """
     root = Path(root)
     if not root.exists():
         raise InputError(f"{root} does not exist; check the path of the data")
@@ -36,13 +39,13 @@ def find(root: str | Path, masks: bool = True) -> Source:
             raise InputError(
                 f"{root} is a file but no CSV table: give a folder or a CSV with columns {'image, mask' if masks else 'image'}"
             )
-        return _table(root, masks)
+        return _table(root, masks, hear)
     if nnunet.is_raw(root):
-        return nnunet.find(root)
+        return nnunet.find(root, hear)
     if (root / "images").is_dir():
-        return annotated(root, _pairs(root) if masks else _alone(root, root / "images"))
+        return annotated(root, _pairs(root, hear) if masks else _alone(root, root / "images", hear), hear)
     if any(_bare(stem(path)) for path in listing(root)) or (listing(root) and not masks):
-        return annotated(root, _side_by_side(root) if masks else _alone(root, root))
+        return annotated(root, _side_by_side(root, hear) if masks else _alone(root, root, hear), hear)
     if not any(root.iterdir()):
         raise InputError(f"{root} is empty: it should hold {LAYOUTS}")
     raise InputError(f"{root} is in no layout that somite knows: it should hold {LAYOUTS}")
@@ -76,33 +79,37 @@ def find_inputs(paths: Sequence[str | Path], channels: int = 1) -> list[Case]:
     return [Case(name, in_order(name, parts, channels), None, name) for name, parts in sorted(found.items())]
 
 
-def _alone(root: Path, folder: Path) -> dict[str, Case]:
+def _alone(root: Path, folder: Path, hear: Hear) -> dict[str, Case]:
     """Images without masks; those that `splits.json` excludes, and files that are named as masks, are left out."""
     left_out = excluded(root)
-    named = {name: path for name, path in by_stem(listing(folder)).items() if name not in left_out and not _bare(name)}
+    named = {name: path for name, path in by_stem(listing(folder), hear).items() if name not in left_out and not _bare(name)}
     if not named:
         raise InputError(f"{folder} {NO_IMAGES}")
     return {name: Case(name, (path,), None, name) for name, path in sorted(named.items())}
 
 
-def _pairs(root: Path) -> dict[str, Case]:
+def _pairs(root: Path, hear: Hear) -> dict[str, Case]:
     if not (root / "masks").is_dir():
         raise InputError(f"{root} has images/ but no masks/: put the masks there under the images' names")
-    images = by_stem(listing(root / "images"))
-    masks = by_stem(listing(root / "masks"))
+    images = by_stem(listing(root / "images"), hear)
+    masks = by_stem(listing(root / "masks"), hear)
     if not images:
         raise InputError(f"{root / 'images'} {NO_IMAGES}")
-    return _matched(root, images, masks)
+    return _matched(root, images, masks, hear)
 
 
-def _side_by_side(root: Path) -> dict[str, Case]:
-    named = by_stem(listing(root))
+def _side_by_side(root: Path, hear: Hear) -> dict[str, Case]:
+    named = by_stem(listing(root), hear)
     masks = {name: path for name, path in named.items() if _bare(name) in named}
-    orphans = [path for name, path in named.items() if _bare(name) and name not in masks]
-    if orphans:
-        raise InputError(f"{orphans[0]} is a mask without an image: add the image or remove the mask")
-    images = {name: path for name, path in named.items() if name not in masks}
-    return _matched(root, images, masks)
+    orphans = {name: path for name, path in named.items() if _bare(name) and name not in masks}
+    for path in orphans.values():
+        hear(orphan(path))
+    images = {name: path for name, path in named.items() if name not in masks and name not in orphans}
+    return _matched(root, images, masks, hear)
+
+
+def orphan(mask: Path) -> FlawError:
+    return FlawError(f"{mask} is a mask without an image: add the image or remove the mask", "mask-without-image", (mask,))
 
 
 def _bare(name: str) -> str:
@@ -110,7 +117,7 @@ def _bare(name: str) -> str:
     return next((name[: -len(end)] for end in MASK_ENDINGS if name.endswith(end)), "")
 
 
-def _matched(root: Path, images: Mapping[str, Path], masks: Mapping[str, Path]) -> dict[str, Case]:
+def _matched(root: Path, images: Mapping[str, Path], masks: Mapping[str, Path], hear: Hear) -> dict[str, Case]:
     """Images with their masks; those that `splits.json` excludes are left out before anything is complained of."""
     left_out = excluded(root)
     mine: dict[str, Path] = {}
@@ -119,16 +126,18 @@ def _matched(root: Path, images: Mapping[str, Path], masks: Mapping[str, Path]) 
         if name in left_out or key in left_out:
             continue
         if key not in images:
-            raise InputError(f"{path} is a mask without an image: add the image or remove the mask")
-        if key in mine:
-            raise InputError(f"{mine[key]} and {path} are both masks of {key}: keep one")
-        mine[key] = path
+            hear(orphan(path))
+        elif key in mine:
+            hear(FlawError(f"{mine[key]} and {path} are both masks of {key}: keep one", "two-masks", (mine[key], path)))
+        else:
+            mine[key] = path
     kept = {name: path for name, path in images.items() if name not in left_out}
     bare = [path for name, path in kept.items() if name not in mine]
     if bare:
         more = f" (and {len(bare) - 1} more)" if len(bare) > 1 else ""
-        raise InputError(f"{bare[0]} is an image without a mask{more}: add the mask, or exclude it in splits.json")
-    return {name: Case(name, (path,), mine[name], name) for name, path in sorted(kept.items())}
+        text = f"{bare[0]} is an image without a mask{more}: add the mask, or exclude it in splits.json"
+        hear(FlawError(text, "image-without-mask", bare))
+    return {name: Case(name, (path,), mine.get(name), name) for name, path in sorted(kept.items())}
 
 
 def excluded(root: Path) -> frozenset[str]:
@@ -140,18 +149,18 @@ def excluded(root: Path) -> frozenset[str]:
     return frozenset(content.get("excluded", {}))
 
 
-def annotated(root: Path, cases: dict[str, Case]) -> Source:
+def annotated(root: Path, cases: dict[str, Case], hear: Hear = stop) -> Source:
     """Cases with the groups of `groups.csv` and the splits of `splits.json`."""
     path = root / "groups.csv"
     if path.is_file():
         groups: dict[str, str] = {}
         for row in rows(path, ("id", "group")):
             if groups.setdefault(row["id"], row["group"]) != row["group"]:
-                raise InputError(f"{path} puts {row['id']!r} into two groups: keep one")
+                hear(FlawError(f"{path} puts {row['id']!r} into two groups: keep one", "two-groups", (row["id"],)))
         for name, case in cases.items():
             if not groups.get(name):
-                raise InputError(f"{path} has no group for {name!r}: add a row `{name},patient`")
-            cases[name] = replace(case, group=groups[name])
+                hear(FlawError(f"{path} has no group for {name!r}: add a row `{name},patient`", "no-group", (name,)))
+            cases[name] = replace(case, group=groups.get(name) or name)
     path = root / "splits.json"
     if not path.is_file():
         return Source(cases)
@@ -161,47 +170,51 @@ def annotated(root: Path, cases: dict[str, Case]) -> Source:
     for name, ids in splits.items():
         if not isinstance(ids, list) or not all(isinstance(i, str) for i in ids):
             raise InputError(f'{path} has something else than a list of ids under "{name}": write ["id", ...]')
-    check_splits(path, splits, cases)
-    return Source(cases, splits, excluded(root))
+    return Source(cases, check_splits(path, splits, cases, hear), excluded(root))
 
 
-def _table(path: Path, masked: bool) -> Source:
+def _table(path: Path, masked: bool, hear: Hear) -> Source:
     table = rows(path, ("image", "mask") if masked else ("image",))
     if not table:
         raise InputError(f"{path} has no rows: add one for each image")
     cases: dict[str, Case] = {}
     splits: dict[str, list[str]] = {}
     for line, row in enumerate(table, start=2):
-        case = _table_case(path, line, row, masked)
+        try:
+            case = _table_case(path, line, row, masked)
+        except FlawError as flaw:
+            hear(flaw)
+            continue
         if case.id in cases:
             places = " and ".join(split for split, ids in splits.items() if case.id in ids)
             known = f" (already in {places})" if places else ""
-            raise InputError(f"{path}, line {line}, has the id {case.id!r} again{known}: give each row its own id")
+            hear(FlawError(f"{path}, line {line}, has the id {case.id!r} again{known}: give each row its own id", "same-name", (case.id,)))
+            continue
         cases[case.id] = case
         if row.get("split"):
             splits.setdefault(row["split"], []).append(case.id)
     masks = Counter(case.mask for case in cases.values() if case.mask is not None)
-    shared = next((mask for mask, count in masks.items() if count > 1), None)
-    if shared:
-        raise InputError(f"{path} gives {shared} as the mask of {masks[shared]} images: each image has its own")
+    for shared in [mask for mask, count in masks.items() if count > 1]:
+        hear(FlawError(f"{path} gives {shared} as the mask of {masks[shared]} images: each image has its own", "two-masks", (shared,)))
     bare = next((line for line, row in enumerate(table, start=2) if not row.get("split")), None)
     if splits and bare:
-        raise InputError(f"{path}, line {bare}, has no split but other rows have: fill the column in for all rows, or empty it")
-    check_splits(path, splits, cases)
-    return Source(cases, splits)
+        text = f"{path}, line {bare}, has no split but other rows have: fill the column in for all rows, or empty it"
+        hear(FlawError(text, "no-split", [row["image"] for row in table if not row.get("split")]))
+    return Source(cases, check_splits(path, splits, cases, hear))
 
 
 def _table_case(path: Path, line: int, row: Mapping[str, str], masked: bool) -> Case:
     """One row; several channel files of an image are separated by semicolons."""
     for column in ("image", "mask") if masked else ("image",):
         if not row[column]:
-            raise InputError(f"{path}, line {line}, has no {column}: fill it in or remove the row")
+            raise FlawError(f"{path}, line {line}, has no {column}: fill it in or remove the row", f"no-{column}", (f"line {line}",))
     files = tuple(path.parent / name.strip() for name in row["image"].split(";"))
     mask = path.parent / row["mask"] if masked else None
     for file in (*files, *([mask] if mask else [])):
         if not (file.is_file() or is_series(file)):
-            raise InputError(f"{path}, line {line}, names {file}, which does not exist (relative to the table)")
+            kind = "no-mask" if file == mask else "no-image"
+            raise FlawError(f"{path}, line {line}, names {file}, which does not exist (relative to the table)", kind, (file,))
     name = row.get("id") or stem(files[0])
     if "/" in name or "\\" in name:
-        raise InputError(f"{path}, line {line}, has the id {name!r}: ids become file names, write them without slashes")
+        raise FlawError(f"{path}, line {line}, has the id {name!r}: ids become file names, write them without slashes", "bad-id", (name,))
     return Case(name, files, mask, row.get("group") or name)

@@ -8,13 +8,18 @@ from jaxtyping import Int32
 
 from ..errors import InputError
 from . import dicom, itk, nifti
-from .geometry import Geometry, Volume
+from .geometry import Geometry, Header, Volume
 
 SUFFIXES = (*nifti.SUFFIXES, *itk.SUFFIXES)
 
 
 def is_volume(path: Path) -> bool:
     return path.name.lower().endswith(SUFFIXES) or dicom.is_series(path)
+
+
+def read_header(path: Path) -> Header:
+    """What a volume's files say of it; no voxel is read."""
+    return dicom.read_header(path) if path.is_dir() else _format(path).read_header(path)
 
 
 def read_volume(path: Path) -> Volume:

@@ -10,6 +10,10 @@ from jaxtyping import Float32, Int32
 from ..errors import InputError
 
 
+class NotFiniteError(InputError):
+    """Numbers that are NaN or infinite."""
+
+
 def as_channels(values: np.ndarray, path: Path) -> Float32[np.ndarray, "c x y z"]:
     """(x, y, z) or (x, y, z, ..., c, ...) with one axis at most after the third that is longer than 1, as float32, channels first."""
     try:
@@ -18,7 +22,7 @@ def as_channels(values: np.ndarray, path: Path) -> Float32[np.ndarray, "c x y z"
         raise too_large(path) from error
     bad = array.size - int(np.isfinite(array).sum())
     if bad:
-        raise InputError(f"{path} has {bad} voxels that are NaN or infinite: replace them, by 0 or the value of air, and save it")
+        raise NotFiniteError(f"{path} has {bad} voxels that are NaN or infinite: replace them, by 0 or the value of air, and save it")
     return np.ascontiguousarray(np.moveaxis(array, -1, 0))
 
 
