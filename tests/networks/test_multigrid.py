@@ -1,5 +1,7 @@
 """Truth: the update written out with SciPy and NumPy; the cycle by hand; what moves with the image, and how far a cell sees."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -99,7 +101,7 @@ def test_sizes():
     """3 x 3 kernels, norms and last layers of rules; restriction, prolongation, seed, head; and the maps of t."""
     channels, hidden = (12, 16, 24, 32, 32), (18, 24, 36, 48, 48)
     rules = sum(9 * c * h + h + 2 * h + h * c for c, h in zip(channels, hidden, strict=True))
-    between = sum(4 * a * b + b + a * b + a for a, b in zip(channels, channels[1:], strict=False))
+    between = sum(4 * a * b + b + a * b + a for a, b in pairwise(channels))
     plain = rules + between + 9 * 3 * 12 + 12 + 12 + 1
     count = [sum(p.numel() for p in Multigrid(noised=noised).parameters()) for noised in (False, True)]
     assert count == [plain, plain + 9 * 12 + 17 * 8 + 2 * 9 * sum(hidden)]
