@@ -20,9 +20,26 @@ def view(found: Found) -> View:
         name="Dice",
         numbers=numbers(summary),
         over=f" and {labels} labels" if labels > 1 else "",
-        notes=[("Empty masks.", rule[:1].upper() + rule[1:])],
-        breakdowns=breakdowns,
+        notes=[("Empty masks.", rule[:1].upper() + rule[1:]), *([controlled(summary["control"])] if "control" in summary else [])],
+        breakdowns=[*breakdowns, *([control(summary["control"])] if "control" in summary else [])],
     )
+
+
+def controlled(control: dict[str, Any]) -> tuple[str, str]:
+    """What the masks were made for."""
+    name, found = control["risk"].upper(), control["found"]
+    told = f"Masks are where the probability reaches {number(control['threshold'])}, not 0.5. It was chosen on the validation cases so that {control['guarantee']}."
+    if found is None:
+        return "Risk control.", f"{told} No case here can say what it is."
+    beside = f"{number(control['at_half']['mean'])} at 0.5" if control["at_half"] else "nothing at 0.5"
+    return "Risk control.", f"{told} Here the {name} is {number(found['mean'])} ({interval(found)}), beside {beside}."
+
+
+def control(control: dict[str, Any]) -> Breakdown:
+    """The risk at the chosen threshold and at 0.5; a row counts patients."""
+    parts = {f"masks at {number(control['threshold'])}, as chosen": control["found"], "masks at 0.5": control["at_half"]}
+    name = control["risk"].upper()
+    return Breakdown(f"Risk control: {name} at most {control['target']:g}", f"Mean {name}", {k: v for k, v in parts.items() if v})
 
 
 def sections(found: Found) -> list[Section]:
