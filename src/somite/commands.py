@@ -191,9 +191,10 @@ def calibrate(options: Namespace) -> None:
         print(f"masks of {options.run} are at 0.5 again")
     elif asked:
         found = control.control(opened, control.wanted(asked, options.delta), tracked)
-        name = found["risk"].upper()
+        name, cost = found["risk"].upper(), found["cost"]
         print(f"masks where the probability reaches {found['threshold']:.4g}: {found['guarantee']}")
         print(f"{name} of {found['groups']} validation patients: {found['on_validation']:.3f}, and {found['at_half']:.3f} at 0.5")
+        print(f"what it costs: their {cost['risk'].upper()} is {cost['on_validation']:.3f}, and {cost['at_half']:.3f} at 0.5")
         print(f"in {control.path_of(options.run)}; evaluate and predict take it unless --plain is given")
     if options.quality:
         found = quality.calibrate(control.applied(opened), options.sign, options.level, tracked)

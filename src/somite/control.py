@@ -6,16 +6,18 @@ Patients count, not cases. What is guaranteed holds for cases that come as the v
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from .calibration import apart, changed, settings
 from .errors import InputError
 from .files import read_json, write_json
 from .metrics.conformal import grouped, least_controlled, least_tested
-from .metrics.risk import MONOTONE, PLAIN, RISKS, at, choose, guarantee
+from .metrics.risk import COST, MONOTONE, PLAIN, RISKS, at, choose, guarantee
 from .pipeline import Run
 
 DELTA = 0.1
+NOTHING = 0.99  # a FNR of masks that mark next to nothing
+AnyRun = TypeVar("AnyRun", bound=Run)
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def control(run: Run, want: Wanted, progress: Callable[[Iterable], Iterable] = i
     cases = run.data.cases("val")
     enough(len({case.group for case in cases}), want, f"{run.data.path} has")
     contents = apart(run, cases)
-    losses = []
+    losses, costs, cost = [], [], COST[want.risk]
     for case in progress(cases):
         found = run.recipe.task.risks(run.answer(case))
         if found is None:
@@ -64,13 +66,15 @@ def control(run: Run, want: Wanted, progress: Callable[[Iterable], Iterable] = i
                 "(--data.foreground)"
             )
         losses.append(found[want.risk])
+        costs.append(found[cost])
     groups = grouped(losses, [case.group for case in cases])
     lost = len({case.group for case in cases}) - len(groups)
     enough(len(groups), want, f"{run.data.path}, without {lost} whose {want.risk.upper()} has no meaning (nothing to miss or to mark), has")
     threshold = choose(want.risk, groups, want.most, want.delta)
-    if threshold is None:
+    paid = grouped(costs, [case.group for case in cases]).mean(0)
+    if threshold is None or (cost == "fnr" and paid[at(threshold)] > NOTHING):
         raise InputError(
-            f"no threshold keeps the {want.risk.upper()} of {run.path} at {want.most:g} on {len(groups)} patients "
+            f"no mask that marks anything keeps the {want.risk.upper()} of {run.path} at {want.most:g} on {len(groups)} patients "
             f"(at 0.5 it is {groups[:, at(PLAIN)].mean():.3f}); allow more, bring more validation cases or train a better run"
         )
     told = {
@@ -81,6 +85,7 @@ def control(run: Run, want: Wanted, progress: Callable[[Iterable], Iterable] = i
         "threshold": threshold,
         "on_validation": float(groups[:, at(threshold)].mean()),
         "at_half": float(groups[:, at(PLAIN)].mean()),
+        "cost": {"risk": cost, "on_validation": float(paid[at(threshold)]), "at_half": float(paid[at(PLAIN)])},
         "groups": len(groups),
         "groups_left_out": lost,
         **settings(run),
@@ -99,7 +104,7 @@ def enough(groups: int, want: Wanted, who: str) -> None:
         )
 
 
-def applied(run: Run) -> Run:
+def applied(run: AnyRun) -> AnyRun:
     """The run with its masks at the threshold that was chosen for it; as it is where none was. Raises InputError where that does not hold
     for how the run is sampled now.
     """
@@ -112,7 +117,7 @@ def applied(run: Run) -> Run:
     other = changed(run, found)
     if other:
         raise InputError(f"{path} was chosen with another {other}; run `somite calibrate` again with the options of now, or add --plain")
-    return run.at(control={name: found[name] for name in ("threshold", "risk", "target", "delta")})
+    return run.at(control={name: found[name] for name in ("threshold", "risk", "target", "delta")})  # type: ignore[return-value]
 
 
 def read(path: Path) -> dict[str, Any]:

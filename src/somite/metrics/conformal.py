@@ -45,7 +45,7 @@ def controlled(losses: NDArray[np.float64], alpha: float) -> int | None:
     return int(good.argmax()) if good.any() else None
 
 
-def tested(losses: NDArray[np.float64], alpha: float, delta: float) -> int | None:
+def accepted(losses: NDArray[np.float64], alpha: float, delta: float) -> int | None:
     """Learn then test: the last setting that may be used, or None. losses (n, settings) in [0, 1], the most careful setting first."""
     values = _checked(losses)
     p = np.array([p_value(mean, len(values), alpha) for mean in values.mean(0)])

@@ -14,11 +14,12 @@ that marks anything where the truth is empty has an FDR of 1. `overlap.EMPTY_RUL
 import numpy as np
 from numpy.typing import NDArray
 
-from .conformal import controlled, tested
+from .conformal import accepted, controlled
 from .overlap import check_masks
 
 RISKS = {"fnr": "false negative rate", "fpr": "false positive rate", "fdr": "false discovery rate"}
 MONOTONE = frozenset({"fnr", "fpr"})  # in the threshold
+COST = {"fnr": "fdr", "fpr": "fnr", "fdr": "fnr"}  # what grows where one of them is kept
 PLAIN = 0.5
 _LOGITS = np.linspace(-14, 14, 1121)  # every fortieth: as fine where networks are sure as where they are not
 THRESHOLDS = np.unique(np.concatenate([[0.0], 1 / (1 + np.exp(-_LOGITS)), [PLAIN, 1.0]]).astype(np.float32)).astype(np.float64)
@@ -57,7 +58,7 @@ def choose(risk: str, losses: NDArray[np.float64], target: float, delta: float) 
     """
     down = losses[:, ::-1], THRESHOLDS[::-1]  # from the highest threshold: with fewer and fewer misses
     ordered, thresholds = (losses, THRESHOLDS) if risk == "fpr" else down
-    place = controlled(ordered, target) if risk in MONOTONE else tested(ordered, target, delta)
+    place = controlled(ordered, target) if risk in MONOTONE else accepted(ordered, target, delta)
     return None if place is None else float(thresholds[place])
 
 

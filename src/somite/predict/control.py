@@ -16,7 +16,7 @@ class Controlled(Fusion):
     it so that every record of an answer says what its mask was made for. delta: how often that may fail, of FDR.
     """
 
-    def __init__(self, threshold: float, risk: Risk, target: float, delta: float = 0.1, fusion: Fusion | None = None) -> None:
+    def __init__(self, threshold: float, risk: Risk, target: float, fusion: Fusion | None = None, delta: float = 0.1) -> None:
         if risk not in RISKS:
             raise InputError(f"risk {risk}: a threshold controls one of {', '.join(RISKS)}")
         if not 0 <= threshold <= 1 or not 0 < target < 1:
