@@ -66,7 +66,8 @@ def test_a_threshold_is_chosen_kept_and_taken(path, tmp_path, refused):
     plain = np.asarray(Image.open(tmp_path / f"plain/{image.stem}_mask.png")) > 0
     np.testing.assert_array_equal(plain, run.predict(image).mask > 0)
     refused(["predict", path, image, "--out", tmp_path / "more", "--members", "3"], "control.json", "another members", "--plain")
-    refused(["predict", path, image, "--out", tmp_path / "more", "--with", path], "an ensemble of folds", "--plain")
+    with pytest.raises(InputError, match="not for an ensemble of folds; add --plain"):
+        control.applied(replace(run, folds=(run,)))
     ran("calibrate", path, "--control", "none")
     assert not control.path_of(path).exists()
 
