@@ -131,7 +131,7 @@ def look_first(rows: Sequence[Row]) -> Figure:
     axes.set_yticks(range(len(shown)), [str(row["case"]) for row in shown])
     axes.set(xlim=(-0.02, 1.02), ylim=(len(shown) - 0.4, -0.9), xlabel="Dice")
     axes.grid(axis="y", visible=False)
-    axes.legend(loc="lower left", ncols=2)
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
     return figure
 
 
