@@ -92,14 +92,22 @@ def halves(groups: np.ndarray, seed: int) -> Iterator[tuple[np.ndarray, np.ndarr
         yield np.isin(groups, order[: len(names) // 2]), order
 
 
+def of_patients(one: Pool, risk: str) -> tuple[np.ndarray, np.ndarray]:
+    """The patients for whom a risk has a meaning, and its mean over their cases at each threshold."""
+    told = ~np.isnan(one.risks[risk][:, 0])
+    return np.unique(one.groups[told]), grouped(one.risks[risk], one.groups)
+
+
 def controlled(one: Pool, risk: str, target: float, seed: int) -> dict:
     """Over the splits: the risk of the test patients at the chosen threshold, at 0.5, and the other risk at both."""
-    rows, plain = [], metric.at(PLAIN)
+    rows, plain, means = [], metric.at(PLAIN), {name: of_patients(one, name) for name in (risk, COST[risk])}
     for calibrates, _ in halves(one.groups, seed):
-        threshold = choose(risk, grouped(one.risks[risk][calibrates], one.groups[calibrates]), target, DELTA)
+        chosen = one.groups[calibrates]
+        names, losses = means[risk]
+        threshold = choose(risk, losses[np.isin(names, chosen)], target, DELTA)
         if threshold is not None:
-            place, tests = metric.at(threshold), ~calibrates
-            of = {name: grouped(one.risks[name][tests], one.groups[tests]).mean(0) for name in (risk, COST[risk])}
+            place = metric.at(threshold)
+            of = {name: losses[~np.isin(names, chosen)].mean(0) for name, (names, losses) in means.items()}
             rows.append((of[risk][place], of[risk][plain], of[COST[risk]][place], of[COST[risk]][plain], threshold))
     told = {"data": one.data, "run": one.name, "risk": risk, "target": target, "splits": len(rows), "patients": len(np.unique(one.groups))}
     if not rows:
