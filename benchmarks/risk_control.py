@@ -227,7 +227,7 @@ def figure(found: list[Pool], controls: list[dict]) -> Figure:
     for one, (above, below) in zip(shown, made.subplots(2, len(shown), squeeze=False).T, strict=True):
         row = next(row for row in controls if (row["data"], row["run"], row["risk"]) == (one.data, one.name, "fnr"))
         for values, colour, label in ((row["all_plain"], GREY, "masks at 0.5"), (row["all"], BLUE, "masks at the chosen threshold")):
-            above.hist(values, bins=np.linspace(0, 2.5 * row["target"], 41), color=colour, alpha=0.65, label=label)
+            above.hist(values, bins=np.linspace(0, 1.05 * max(*row["all"], *row["all_plain"]), 61), color=colour, alpha=0.65, label=label)
             above.axvline(float(np.mean(values)), color=colour, linewidth=1.6)
         above.axvline(row["target"], color=VERMILION, linestyle=(0, (4, 2)), label="target")
         above.set(title=one.data, xlabel="FNR of test patients", yticks=[])
@@ -241,9 +241,9 @@ def figure(found: list[Pool], controls: list[dict]) -> Figure:
             below.plot(*risk_coverage(lost, sign), color=colour, label=name)
         below.set(xlabel="share of cases kept, the surest first", ylim=(0, None))
     made.axes[0].set_ylabel("splits")
-    made.axes[1].set_ylabel("mean of 1 - Dice")
-    made.axes[0].legend(loc="upper right", fontsize=7)
-    made.axes[1].legend(loc="upper left", fontsize=7)
+    made.axes[len(shown)].set_ylabel("mean of 1 - Dice")
+    made.axes[len(shown) - 1].legend(loc="upper center", fontsize=7)
+    made.axes[len(shown)].legend(loc="upper right", fontsize=7)
     return made
 
 
