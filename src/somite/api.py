@@ -5,12 +5,13 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from . import evaluation, pipeline
+from . import control, evaluation, pipeline, quality
 from .checkup import doctor as checkup
 from .checkup.doctor import Checkup
 from .recipe import parse, path_of
 from .report.card import write_card
 from .report.html import write_report
+from .tasks.task import Answer
 from .trainer.run import train as train_run
 
 
@@ -35,6 +36,19 @@ class Run(pipeline.Run):
         if folder == self.path:
             write_card(pipeline.load(self.path, trust=True, device="cpu"))  # as trained, without this run's sampling; it was opened before
         return path
+
+    def controlled(self) -> "Run":
+        """The same run with its masks at the threshold of `somite calibrate --control`, as `somite predict` takes it; as it is where there is
+        none.
+        """
+        return control.applied(self)
+
+    def quality(self, answer: Answer) -> dict[str, float] | None:
+        """How good an answer of this run is likely to be (`somite calibrate --quality`): the sign that says so, the predicted score and its
+        interval, "low" and "high"; None where nothing was calibrated. The answer must bring its members (`keep`).
+        """
+        judging = quality.judge(self)
+        return None if judging is None else judging(answer)
 
     def _folder(self, split: str, out: str | Path | None) -> Path:
         if out is not None:

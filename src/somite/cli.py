@@ -35,6 +35,7 @@ def parser() -> Parser:
         benefit=None,
         readout=None,
         calibrated=False,
+        plain=False,
         tolerance=None,
         precision="32",
         firing=None,
@@ -88,7 +89,7 @@ def parser() -> Parser:
     distil.add_argument("--out", type=Path, required=True, help="the pupil's run folder")
 
     evaluate = commands.add_parser("evaluate", help="score a run on its own data: rows.csv, metrics.json, report.html")
-    offer(evaluate, *RUN, "--with", *SAMPLING, "--calibrated")
+    offer(evaluate, *RUN, "--with", *SAMPLING, "--calibrated", "--plain")
     evaluate.add_argument("--split", default="test", help='default: test; "all" takes every labelled case')
     evaluate.add_argument("--data", help="another data set in place of the run's own")
     evaluate.add_argument("--tolerance", type=float, help="of NSD, in mm for volumes and px for images (default: the recipe's)")
@@ -98,7 +99,7 @@ def parser() -> Parser:
     evaluate.add_argument("--out", type=Path, help="default: the run folder (for --split test), else RUN/SPLIT")
 
     predict = commands.add_parser("predict", help="masks for images, volumes or folders of them")
-    offer(predict, *RUN, "--with", *SAMPLING, "--calibrated")
+    offer(predict, *RUN, "--with", *SAMPLING, "--calibrated", "--plain")
     predict.add_argument(
         "inputs",
         nargs="+",
@@ -128,8 +129,26 @@ def parser() -> Parser:
     engines(sample)
     sample.add_argument("--out", type=Path, required=True, help="folder for the images; the same line again goes on")
 
-    calibrate = commands.add_parser("calibrate", help="fit a temperature on the validation cases, for --calibrated")
-    offer(calibrate, *RUN, *SAMPLING)
+    calibrate = commands.add_parser(
+        "calibrate", help="on the validation cases: a temperature, a threshold that keeps a risk, or a quality that needs no truth"
+    )
+    offer(calibrate, *RUN, *SAMPLING, "--calibrated")
+    calibrate.add_argument(
+        "--control",
+        metavar="RISK=SHARE",
+        help="a threshold that keeps fnr=0.10, fpr=0.01 or fdr=0.2 for new patients, which predict then takes; none takes it away; "
+        "temperature: a temperature, for --calibrated (what is fitted where nothing is asked for)",
+    )
+    calibrate.add_argument("--delta", type=float, default=0.1, help="how often calibrating fdr may fail (default: 0.1)")
+    calibrate.add_argument(
+        "--quality", action="store_true", help="how good an answer is likely to be, with an interval: predict then says it of each case"
+    )
+    calibrate.add_argument(
+        "--sign",
+        choices=["members", "convergence", "expected"],
+        help="by which it is foretold (default: members where there are several, convergence of cells, else expected)",
+    )
+    calibrate.add_argument("--level", type=float, default=0.9, help="how often the interval of a quality is to hold (default: 0.9)")
 
     compare = commands.add_parser("compare", help="paired differences of two evaluated runs, case by case")
     compare.add_argument("first", type=Path)

@@ -40,6 +40,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--convolutions": {"choices": ["winograd", "direct"], "help": "SDSeg on a CPU: fast (default), or torch's own"},
     "--overlap": {"type": float, "metavar": "SHARE", "help": "of windows, where the run cuts images into windows (default: the recipe's)"},
     "--calibrated": {"action": "store_true", "help": "apply the temperature that `somite calibrate` fitted"},
+    "--plain": {
+        "action": "store_true",
+        "help": "leave out what `somite calibrate` chose: masks at 0.5 in place of a controlled threshold, no foretold quality",
+    },
     "--device": {"help": "cpu, cuda, cuda:1 ... (default: the GPU where there is one)"},
     "--trust": {"action": "store_true", "help": "build classes from outside somite that the run names"},
 }

@@ -19,16 +19,18 @@ from .engines import Engine
 from .errors import InputError
 from .files import replacing, sha256, write_json
 from .pipeline import Run, load
+from .quality import Judge, judge, write
 from .sampling import Sampling
 
 TABLE, DESCRIBED = "cases.csv", "prediction.json"
 DONE, FAILED = "done", "failed"
 
 
-def described(run: Run, kinds: Collection[str]) -> dict[str, Any]:
+def described(run: Run, kinds: Collection[str], judging: Judge | None = None) -> dict[str, Any]:
     """What prediction.json says of a folder of answers: all that they depend on, beside the cases."""
     weights = [sha256(one.path / "weights.safetensors") for one in run.runs]
-    return {"run": str(run.path.resolve()), "weights": weights, **run.told, "save": sorted(kinds)}
+    told = {} if judging is None else {"quality": judging.foretelling.told}
+    return {"run": str(run.path.resolve()), "weights": weights, **run.told, "save": sorted(kinds), **told}
 
 
 def written(out: Path, stems: Sequence[str]) -> bool:
@@ -55,6 +57,7 @@ class Asked:
     kinds: tuple[str, ...]
     out: Path
     settings: dict[str, Any]
+    judged: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,11 +79,12 @@ def answered(
     engine: Engine | None = None,
     there: Collection[str] = (),
     progress: Callable[[Sequence[Case]], Iterable[Case]] = iter,
+    judging: Judge | None = None,
 ) -> list[Outcome]:
     """Answer the cases and write them, prediction.json with the settings, and cases.csv into `out`; `there` are those that are not to be
     made again, by id. Where a single case fails, nothing is written.
 
-    engine: whose workers answer; None answers here. What is wrong with one case stops no other: its outcome says it. The table is
+    engine: whose workers answer; None answers here. judging: writes of each how good it is likely to be. What is wrong with one case stops no other: its outcome says it. The table is
     written whatever ends this, and keeps the cases of calls before.
     """
     todo = [case for case in cases if case.id not in there]
@@ -88,7 +92,9 @@ def answered(
     found = {case.id: known.get(case.id, Outcome(case.id, DONE)) for case in cases if case.id in there}
     try:
         made = (
-            here(run, progress(todo), out, kinds, settings) if engine is None else spread(run, todo, out, kinds, settings, engine, progress)
+            here(run, progress(todo), out, kinds, settings, judging)
+            if engine is None
+            else spread(run, todo, out, kinds, settings, engine, progress, judging is not None)
         )
         for outcome in made:
             found[outcome.case] = outcome
@@ -98,9 +104,11 @@ def answered(
     return [found[case.id] for case in cases]
 
 
-def here(run: Run, cases: Iterable[Case], out: Path, kinds: Collection[str], settings: dict[str, Any]) -> Iterator[Outcome]:
+def here(
+    run: Run, cases: Iterable[Case], out: Path, kinds: Collection[str], settings: dict[str, Any], judging: Judge | None
+) -> Iterator[Outcome]:
     for case in cases:
-        yield answer(run, case, out, kinds, settings)
+        yield answer(run, case, out, kinds, settings, judging)
 
 
 def spread(
@@ -111,11 +119,12 @@ def spread(
     settings: dict[str, Any],
     engine: Engine,
     progress: Callable[[Sequence[Case]], Iterable[Case]],
+    judged: bool,
 ) -> Iterator[Outcome]:
     """By workers, which end in any order."""
     device = str(next(run.method.parameters()).device)
     opening = Opening(tuple((one.path.resolve(), one.sampling) for one in run.runs), device)
-    asked = [Asked(opening, absolute(case), tuple(kinds), out.resolve(), settings) for case in cases]
+    asked = [Asked(opening, absolute(case), tuple(kinds), out.resolve(), settings, judged) for case in cases]
     if asked:
         for outcome, _ in zip(engine.run(work, asked), progress(cases), strict=True):
             yield outcome
@@ -124,7 +133,8 @@ def spread(
 def work(asked: Asked) -> Outcome:
     """`answer` in a worker, which keeps the run open for its next case."""
     torch.set_num_threads(1)  # workers are as many as there are cores for them
-    return answer(opened(asked.opening), asked.case, asked.out, asked.kinds, asked.settings)
+    judging = foretold(asked.opening) if asked.judged else None
+    return answer(opened(asked.opening), asked.case, asked.out, asked.kinds, asked.settings, judging)
 
 
 @lru_cache(maxsize=1)
@@ -137,11 +147,18 @@ def opened(opening: Opening) -> Run:
     return replace(first, folds=tuple(folds))
 
 
-def answer(run: Run, case: Case, out: Path, kinds: Collection[str], settings: dict[str, Any]) -> Outcome:
+@lru_cache(maxsize=1)
+def foretold(opening: Opening) -> Judge | None:
+    return judge(opened(opening))
+
+
+def answer(run: Run, case: Case, out: Path, kinds: Collection[str], settings: dict[str, Any], judging: Judge | None = None) -> Outcome:
     began = time.monotonic()
     try:
-        made = run.answer(case, keep="members" in kinds)
+        made = run.answer(case, keep="members" in kinds or (judging is not None and judging.keep))
         write_json(out / DESCRIBED, settings)  # before any file that it describes
+        if judging is not None:
+            write(judging(made), case, out)
         run.recipe.task.write(made, out, kinds)
     except InputError as error:
         return Outcome(case.id, FAILED, f"{time.monotonic() - began:.3g}", str(error))

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import yaml
 
-from . import calibration, demo, evaluation, pipeline, recipe, store
+from . import calibration, control, demo, evaluation, pipeline, quality, recipe, store
 from .analysis.calibration import analyse_calibration
 from .analysis.features import analyse_features
 from .analysis.features import table as features_table
@@ -44,6 +44,7 @@ from .trainer.run import finished, train
 from .weights.importer import import_run, importers
 
 LONG = 100  # hours; beyond them a plan says how to make it shorter
+FIRST = 3  # cases to look at that are named; quality.csv has all
 MANY = 10  # bad inputs that are named one by one
 
 
@@ -79,7 +80,7 @@ def spelled(path: Path, overrides: Sequence[str]) -> list[str]:
 
 
 def evaluate(options: Namespace) -> None:
-    opened = open_run(options)
+    opened, judging = as_calibrated(options)
     if options.data:
         if options.out is None:
             raise InputError("--data evaluates on other data than the run's own; name a folder for the results with --out")
@@ -89,7 +90,10 @@ def evaluate(options: Namespace) -> None:
     if options.folds and options.out is None:
         raise InputError("--with scores an ensemble of several runs, which none of them should hold; name a folder with --out")
     out = options.out or (options.run if options.split == "test" else options.run / options.split)
-    summary = evaluation.evaluate(opened, options.split, out, tracked)
+    if not options.plain:
+        for path in (control.path_of(options.run), quality.path_of(options.run)):
+            calibration.unseen(path, opened.recipe.data.cases(options.split))
+    summary = evaluation.evaluate(opened, options.split, out, tracked, judging)
     print(evaluation.table(summary))
     if out == options.run:
         write_card(pipeline.load(options.run, options.trust, "cpu"))  # as trained, without this command's options
@@ -98,29 +102,40 @@ def evaluate(options: Namespace) -> None:
 
 def predict(options: Namespace) -> None:
     cases = find_inputs(options.inputs, options.channel_files)
-    opened = open_run(options)
+    opened, judging = as_calibrated(options)
     task, kinds = opened.recipe.task, chosen(options.save, opened.recipe.task)
-    settings = described(opened, kinds)
+    settings = described(opened, kinds, judging)
     if not options.overwrite:
         same_settings(options.out / DESCRIBED, settings)
     codec, members = opened.method.codec, opened.sampling.members * len(opened.runs)
     for case in cases:
         task.admit(case, kinds)
     files = {case.id: task.files(case.id, kinds, opened.recipe.data, codec, members) for case in cases}
+    if judging is not None:
+        files = {case: [*names, f"{case}{quality.ENDING}"] for case, names in files.items()}
     done = {case.id for case in cases if written(options.out, files[case.id])}
     if done and not options.overwrite:
         print(f"{len(done)} of {len(cases)} are done already")
     engine, there = spreading(options, opened), set() if options.overwrite else done
-    outcomes = answered(opened, cases, options.out, kinds, settings, engine, there, tracked)
+    outcomes = answered(opened, cases, options.out, kinds, settings, engine, there, tracked, judging)
     bad = [one for one in outcomes if one.state == FAILED]
     if len(bad) == len(cases) == 1:
         raise InputError(bad[0].reason)
     task.gather(options.out)
     print(f"{len(cases) - len(bad)} cases in {options.out}; what became of each: {options.out / TABLE}")
+    if judging is not None:
+        look_first(options.out)
     if bad:
         told = list(dict.fromkeys(one.reason for one in bad))
         more = f"; and {len(told) - MANY} more" if len(told) > MANY else ""
         raise InputError(f"{len(bad)} of {len(cases)} inputs could not be answered, all others are done: {'; '.join(told[:MANY])}{more}")
+
+
+def look_first(out: Path) -> None:
+    """Says which cases of a folder are likely to be the worst."""
+    rows = quality.gather(out)
+    told = ", ".join(f"{row['id']} ({row['predicted']:.2f}, {row['low']:.2f} to {row['high']:.2f})" for row in rows[:FIRST])
+    print(f"look at these first, by their predicted score: {told}; all: {out / quality.TABLE}")
 
 
 def spreading(options: Namespace, run: Run) -> Engine | None:
@@ -166,10 +181,34 @@ def same_settings(path: Path, settings: dict[str, Any]) -> None:
 
 def calibrate(options: Namespace) -> None:
     opened = open_run(options)
+    asked = options.control or ("" if options.quality else "temperature")
+    if asked == "temperature":
+        if options.calibrated:
+            raise InputError("--calibrated applies a temperature, and is for --control RISK=SHARE and --quality; leave it out to fit one")
+        fit_temperature(opened)
+    elif asked == "none":
+        control.path_of(options.run).unlink(missing_ok=True)
+        print(f"masks of {options.run} are at 0.5 again")
+    elif asked:
+        found = control.control(opened, control.wanted(asked, options.delta), tracked)
+        name, cost = found["risk"].upper(), found["cost"]
+        print(f"masks where the probability reaches {found['threshold']:.4g}: {found['guarantee']}")
+        print(f"{name} of {found['groups']} validation patients: {found['on_validation']:.3f}, and {found['at_half']:.3f} at 0.5")
+        print(f"what it costs: their {cost['risk'].upper()} is {cost['on_validation']:.3f}, and {cost['at_half']:.3f} at 0.5")
+        print(f"in {control.path_of(options.run)}; evaluate and predict take it unless --plain is given")
+    if options.quality:
+        found = quality.calibrate(control.applied(opened), options.sign, options.level, tracked)
+        print(
+            f"a score foretold by {found['sign']} is off by {found['mean_error']:.3f} on average, and by {found['half_width']:.3f} at most in "
+            f"{found['level']:.0%} of new patients' cases; in {quality.path_of(options.run)}, evaluate and predict tell it unless --plain is given"
+        )
+
+
+def fit_temperature(opened: Run) -> None:
     temperature = calibration.calibrate(opened, tracked)
     if not 0.051 < temperature < 19.9:
         print("the temperature is at the limit of the search: these probabilities are (nearly) all 0 or 1, or carry no information")
-    print(f"temperature {temperature:.3f} in {calibration.path_of(options.run)}; use it with --calibrated")
+    print(f"temperature {temperature:.3f} in {calibration.path_of(opened.path)}; use it with --calibrated")
 
 
 def compare(options: Namespace) -> None:
@@ -321,6 +360,17 @@ def open_run(options: Namespace) -> Run:
     if options.benefit:
         opened = placed(opened, options.benefit)
     return calibration.calibrated(opened) if options.calibrated else opened
+
+
+def as_calibrated(options: Namespace) -> tuple[Run, quality.Judge | None]:
+    """The run as it answers for its user: with the threshold that was chosen for it, and by what its answers are judged, unless --plain
+    leaves them out.
+    """
+    opened = open_run(options)
+    if options.plain:
+        return opened, None
+    opened = control.applied(opened)
+    return opened, quality.judge(opened)
 
 
 def arithmetic(device: torch.device) -> str:

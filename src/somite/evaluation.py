@@ -18,13 +18,16 @@ from .files import read_json, replacing, sha256, write_json
 from .metrics.intervals import as_json, holm, interval, paired
 from .parts import Parts
 from .pipeline import Run
+from .quality import Judge
 from .tasks.task import Beside, Row, Scored, Task, Variation
 
 ANSWERS = "answers"  # the folder of the files that a task keeps of its answers
 
 
-def evaluate(run: Run, split: str, out: Path, progress=iter) -> dict[str, Any]:  # noqa: ANN001
+def evaluate(run: Run, split: str, out: Path, progress=iter, judging: Judge | None = None) -> dict[str, Any]:  # noqa: ANN001
     """Score a split of the run's own data into the folder `out`; `progress` wraps the cases. Returns the summary.
+
+    judging: foretells each score, for a table "quality" that holds what was foretold beside what came.
 
     Stopped on the way, it goes on from the cases that are done, if nothing of what they depend on has changed.
     """
@@ -33,8 +36,11 @@ def evaluate(run: Run, split: str, out: Path, progress=iter) -> dict[str, Any]: 
     flat = data.read(cases[0]).spacing is None
     settings, content = task.settings(), digest(cases)
     varied = [(variation, run.at(**variation.options)) for variation in task.variations(run.method)]
-    parts = Parts(out / "evaluation.parts", {**fingerprint(run), **settings})
-    found = [parts.get(digest([case]), lambda case=case: as_tree(score(run, case, varied, out / ANSWERS))) for case in progress(cases)]
+    quality = {} if judging is None else {"quality": judging.foretelling.told}
+    parts = Parts(out / "evaluation.parts", {**fingerprint(run), **settings, **quality})
+    found = [
+        parts.get(digest([case]), lambda case=case: as_tree(score(run, case, varied, out / ANSWERS, judging))) for case in progress(cases)
+    ]
     rows = task.stratified([row for one in found for row in one["rows"]])
     tables = {name: [row for one in found for row in one["tables"][name]] for name in found[0]["tables"]}
     tables |= task.compared(tables, Beside(cases, run.trained_on, parts.arrays, progress))
@@ -48,6 +54,7 @@ def evaluate(run: Run, split: str, out: Path, progress=iter) -> dict[str, Any]: 
         "kind": "images" if flat else "volumes",  # each scored whole: a Dice of volumes is never one of slices
         "metrics": means(rows, task),
         **task.conclude(rows, tables),
+        **quality,
         "tables": [name for name, some in tables.items() if some],
         "data": {"digest": content, **summary(cases)},
         "environment": environment(),
@@ -60,7 +67,7 @@ def evaluate(run: Run, split: str, out: Path, progress=iter) -> dict[str, Any]: 
     return summary_
 
 
-def score(run: Run, case: Case, varied: Sequence[tuple[Variation, Run]], answers: Path) -> Scored:
+def score(run: Run, case: Case, varied: Sequence[tuple[Variation, Run]], answers: Path, judging: Judge | None = None) -> Scored:
     """One case: the run's own answer with all its metrics and the files that are kept of it, and a point of a curve for each variation."""
     task, record = run.recipe.task, run.recipe.data.read(case)
     answer = run.answer(record, keep=True)
@@ -69,6 +76,8 @@ def score(run: Run, case: Case, varied: Sequence[tuple[Variation, Run]], answers
     scored = task.score(answer)
     for variation, other in varied:
         scored.tables.setdefault("curves", []).append(task.point(other.answer(record), variation))
+    if judging is not None:
+        scored.tables["quality"] = [{"case": case.id, "group": case.group, **judging(answer), "score": task.goodness(answer)}]
     return scored
 
 

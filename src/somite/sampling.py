@@ -14,6 +14,7 @@ from .diffusion.heredity import HEREDITIES
 from .diffusion.readout import READOUTS
 from .errors import InputError
 from .nn.automaton import FIRINGS
+from .predict.control import Controlled
 from .predict.temperature import Tempered
 
 Tree = dict[str, Any]  # a recipe, every default written out
@@ -65,6 +66,14 @@ def tempered(value: float, tree: Tree) -> Tree:
     if fusion and fusion["class_path"] == class_path(Tempered):
         fusion = arguments(fusion)["fusion"]
     return {"class_path": class_path(Tempered), "init_args": {"temperature": value, "fusion": fusion}}
+
+
+def controlled(value: Tree, tree: Tree) -> Tree:
+    """The recipe's own fusion with its mask at this threshold; value: the other arguments of `Controlled`."""
+    fusion = arguments(tree["task"])["fusion"]
+    if fusion and fusion["class_path"] == class_path(Controlled):
+        fusion = arguments(fusion)["fusion"]
+    return {"class_path": class_path(Controlled), "init_args": {**value, "fusion": fusion}}
 
 
 def class_path(kind: type) -> str:
@@ -119,6 +128,7 @@ OPTIONS = {
     ),
     "fusion": Option("task.fusion", plain, "this run's task fuses nothing; leave --fusion out"),
     "temperature": Option("task.fusion", tempered, "this run's task has no probabilities to scale; leave --calibrated out"),
+    "control": Option("task.fusion", controlled, "this run's task makes no masks by a threshold; leave it out"),
     "extractor": Option(
         "task.extractor",
         lambda path, _: {"source": str(path), "digest": None},  # whole, or the digest of the recipe's own would stay

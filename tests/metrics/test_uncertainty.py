@@ -6,7 +6,7 @@ import torch
 from monai.metrics import compute_dice
 from scipy import stats
 
-from somite.metrics.uncertainty import disagreement, disputed, entropy, nqm, spread
+from somite.metrics.uncertainty import disagreement, disputed, entropy, expected_dice, nqm, spread
 
 
 def test_spread_of_votes_in_closed_form():
@@ -75,3 +75,19 @@ def test_refuses_what_is_no_probability():
         nqm(np.array([[-1.0, 1.0]]))
     with pytest.raises(ValueError, match="bool"):
         disagreement(np.ones((2, 3)))
+
+
+def test_expected_dice_is_the_mean_over_independent_truths():
+    random = np.random.default_rng(0)
+    p = random.beta(0.5, 0.5, (20, 20))
+    mask = p >= 0.4
+    drawn = random.random((4000, 20, 20)) < p
+    dice = 2 * (drawn & mask).sum((1, 2)) / (mask.sum() + drawn.sum((1, 2)))
+    assert expected_dice(p, mask) == pytest.approx(dice.mean(), abs=0.002)
+
+
+def test_expected_dice_of_an_empty_mask_is_how_likely_an_empty_truth_is():
+    assert expected_dice(np.array([0.1, 0.2]), np.zeros(2, bool)) == pytest.approx(0.9 * 0.8)
+    assert expected_dice(np.array([0.1, 1.0]), np.zeros(2, bool)) == pytest.approx(0, abs=1e-9)
+    with pytest.raises(ValueError, match="spans"):
+        expected_dice(np.array([1.1]), np.ones(1, bool))

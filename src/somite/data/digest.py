@@ -28,6 +28,14 @@ def digest(cases: Sequence[Case]) -> str:
     return total.hexdigest()
 
 
+def content(case: Case) -> str:
+    """One SHA-256 over what is in a case's image, whatever it is called and whatever its mask."""
+    total = hashlib.sha256("".join(map(sha256, case.files)).encode())
+    if case.packed is not None:
+        total.update(case.packed.pixels.tobytes())
+    return total.hexdigest()
+
+
 def stamp(case: Case) -> tuple[object, ...]:
     """Everything of a case but the contents of its files, for which size and time of change stand; on one machine."""
     files = files_of(case)

@@ -38,8 +38,7 @@ def entropy(probability: NDArray) -> NDArray[np.float64]:
     Any shape. Raises ValueError for values outside [0, 1], NaN included.
     """
     p = np.asarray(probability, dtype=np.float64)
-    if not np.all((p >= 0) & (p <= 1)):
-        raise ValueError(f"probability spans [{p.min()}, {p.max()}]; want [0, 1]: apply a sigmoid or clip first")
+    _check_shares(p)
     return entr(p) + entr(1 - p)
 
 
@@ -53,6 +52,20 @@ def disagreement(members: NDArray[np.bool_]) -> float:
     return 1.0 - float(np.mean([overlap(a, b)["dice"] for a, b in combinations(members, 2)]))
 
 
+def expected_dice(probability: NDArray, mask: NDArray[np.bool_]) -> float:
+    """The Dice that a mask would have, in [0, 1], if each pixel were foreground by its probability and independently of all others.
+
+    The ratio of expectations 2 sum_mask p / (|mask| + sum p): the expectation itself up to terms that vanish with the size of the mask.
+    An empty mask is right where the truth is empty too, which has the probability prod (1 - p). Any shape; raises ValueError as `entropy`.
+    """
+    p = np.asarray(probability, dtype=np.float64)
+    _check_shares(p)
+    size = int(np.count_nonzero(mask))
+    if size == 0:
+        return float(np.exp(np.log1p(-np.minimum(p, 1 - 1e-12)).sum()))
+    return float(2 * p[mask].sum() / (size + p.sum()))
+
+
 def disputed(members: NDArray) -> float:
     """The share of pixels on which any two members differ, in [0, 1]; it grows with the number of members.
 
@@ -60,6 +73,11 @@ def disputed(members: NDArray) -> float:
     """
     _check_members(members, least=2)
     return float(np.mean(np.any(members[1:] != members[:1], axis=0)))
+
+
+def _check_shares(p: NDArray[np.float64]) -> None:
+    if not np.all((p >= 0) & (p <= 1)):
+        raise ValueError(f"probability spans [{p.min()}, {p.max()}]; want [0, 1]: apply a sigmoid or clip first")
 
 
 def _check_members(members: NDArray, least: int) -> None:

@@ -17,7 +17,7 @@ from ..data.record import Record
 from ..diffusion.methods import Method
 from ..rng import seeded
 from ..types import Cond, Shape
-from .fusion import Fusion, decide
+from .fusion import Fusion
 
 
 @dataclass
@@ -89,7 +89,7 @@ def fused(record: Record, members: Iterable[np.ndarray], fusion: Fusion, keep: b
             kept.append(member)
     probability = tally.value()
     spread = np.zeros(probability.shape) if count < 2 else np.sqrt(np.divide(squares, np.float32(count), out=squares), out=squares)
-    return Result(record, decide(probability), probability, spread, np.stack(kept) if keep else None, count)
+    return Result(record, fusion.decide(probability), probability, spread, np.stack(kept) if keep else None, count)
 
 
 def joined(parts: Sequence[Result], axis: int) -> Result:

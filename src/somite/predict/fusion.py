@@ -30,6 +30,10 @@ class Fusion(ABC):
     @abstractmethod
     def start(self) -> Tally: ...
 
+    def decide(self, probability: Map) -> np.ndarray:
+        """The mask of what was fused, (k, *s) -> label indices (*s) uint8: `decide`, unless a fusion says otherwise."""
+        return decide(probability)
+
     def __call__(self, members: Iterable[Map]) -> Map:
         """All members at once: an array (m, k, *s) or anything that yields (k, *s)."""
         tally = self.start()

@@ -27,6 +27,9 @@ class Tempered(Fusion):
     def start(self) -> Tally:
         return Scaled(self.fusion.start(), self.temperature)
 
+    def decide(self, probability: Map) -> np.ndarray:
+        return self.fusion.decide(probability)
+
 
 class Scaled(Tally):
     def __init__(self, tally: Tally, temperature: float) -> None:

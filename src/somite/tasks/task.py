@@ -181,6 +181,24 @@ class Task(ABC):
         """Probabilities (k, *s) and the true labels (*s) that a temperature can be fitted to, 0 and 1 where k is 1; None for no such."""
         return None
 
+    def risks(self, answer: Answer) -> dict[str, np.ndarray] | None:
+        """The losses of an answer against its truth at every threshold, by name, as `metrics.risk` has them; None where no threshold makes
+        the answer.
+        """
+        return None
+
+    def goodness(self, answer: Answer) -> float | None:
+        """The score of an answer against its truth, in [0, 1], larger is better, that its quality is to foretell; None for no such."""
+        return None
+
+    def sureness(self, answer: Answer) -> dict[str, float]:
+        """Signs of how good an answer is that need no truth, by name, larger is better."""
+        return {}
+
+    def likeness(self, answer: Answer, other: Answer) -> float:
+        """How alike two answers of one case are, in [0, 1], by the same measure as `goodness`."""
+        raise TypeError(f"{type(self).__name__} does not compare answers")
+
     @abstractmethod
     def view(self, found: Found) -> View:
         """What the numbers of an evaluation mean, and which of them leads."""

@@ -14,6 +14,8 @@ from ...diffusion.codec import Codec
 from ...diffusion.methods import Method
 from ...errors import InputError
 from ...metrics.overlap import overlap
+from ...metrics.risk import risks
+from ...predict.control import Controlled
 from ...predict.ensemble import Model, Result, answer, sample
 from ...predict.fusion import Fusion, Mean, decide
 from ...sampling import Sampling
@@ -112,6 +114,18 @@ class Segmentation(Task):
     def probabilities(self, result: Result) -> tuple[np.ndarray, np.ndarray]:
         return result.probability, result.record.truth
 
+    def risks(self, result: Result) -> dict[str, np.ndarray] | None:
+        return risks(result.probability[0].clip(0, 1), result.record.truth > 0) if len(result.probability) == 1 else None
+
+    def goodness(self, result: Result) -> float:
+        return scores.dice(result)
+
+    def sureness(self, result: Result) -> dict[str, float]:
+        return scores.sureness(result)
+
+    def likeness(self, result: Result, other: Result) -> float:
+        return scores.likeness(result, other)
+
     def score(self, result: Result) -> Scored:
         """All metrics of one case, for each foreground label."""
         scored = Scored([], {"reliability": [], "curves": [], "votes": []})
@@ -122,6 +136,8 @@ class Segmentation(Task):
             scored.tables["curves"] += scores.by_members(one, self.fusion)
             if result.count > 1:
                 scored.tables["votes"] += scores.vote_rows(one)
+        if isinstance(self.fusion, Controlled):
+            scored.tables["risks"] = list(scores.risk_rows(result, self.fusion.threshold))
         return scored
 
     def variations(self, method: Method) -> Sequence[Variation]:
@@ -137,7 +153,8 @@ class Segmentation(Task):
         return whole.with_terciles(rows)
 
     def conclude(self, rows: Sequence[Row], tables: dict[str, list[Row]]) -> dict[str, Any]:
-        return whole.conclude(rows, tables)
+        controlled = {"control": whole.control(self.fusion, tables["risks"])} if isinstance(self.fusion, Controlled) else {}
+        return {**whole.conclude(rows, tables), **controlled}
 
     def admit(self, case: Case, kinds: Collection[str]) -> None:
         outputs.admit(case, kinds)

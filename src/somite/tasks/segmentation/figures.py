@@ -14,6 +14,7 @@ from ...style import BLUE, GREEN, GREY, INK, SKY, VERMILION, canvas, styled, zoo
 from .whole import TERCILES
 
 Row = dict[str, Any]
+FIRST = 12  # cases to look at that are shown
 REGIONS = {"all": (BLUE, "o", "all pixels"), "boundary": (GREEN, "s", "boundary"), "foreground": (VERMILION, "^", "foreground")}
 
 
@@ -108,4 +109,41 @@ def selective(rows: Sequence[Row]) -> Figure:
     axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.legend(loc="upper left", ncols=3, handlelength=1.6, columnspacing=1.2)
+    return figure
+
+
+def numbered(rows: Sequence[Row]) -> list[Row]:
+    """The table "quality" with numbers for text, the lowest prediction first."""
+    names = ("sign", "predicted", "low", "high", "score")
+    told = [{**row, **{name: float(row[name]) for name in names}} for row in rows]
+    return sorted(told, key=lambda row: (row["predicted"], row["sign"], row["case"]))
+
+
+@styled
+def look_first(rows: Sequence[Row]) -> Figure:
+    """Of the first rows the predicted Dice with its interval, and the Dice that came."""
+    shown = rows[:FIRST]
+    figure, axes = canvas(0.7 + 0.24 * len(shown))
+    for place, row in enumerate(shown):
+        axes.plot([row["low"], row["high"]], [place, place], color=SKY, linewidth=5, alpha=0.5, solid_capstyle="butt")
+        axes.plot([row["predicted"]], [place], marker="|", markersize=9, color=BLUE, label="predicted" if place == 0 else None)
+        axes.plot([row["score"]], [place], marker="o", color=VERMILION, linestyle="none", label="true" if place == 0 else None)
+    axes.set_yticks(range(len(shown)), [str(row["case"]) for row in shown])
+    axes.set(xlim=(-0.02, 1.02), ylim=(len(shown) - 0.4, -0.9), xlabel="Dice")
+    axes.grid(axis="y", visible=False)
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
+    return figure
+
+
+@styled
+def foretold(rows: Sequence[Row]) -> Figure:
+    """True against predicted Dice, in the band of the interval."""
+    figure, axes = canvas()
+    ordered = sorted(rows, key=lambda row: row["predicted"])
+    predicted, low, high, score = ([row[name] for row in ordered] for name in ("predicted", "low", "high", "score"))
+    axes.fill_between(predicted, low, high, color=SKY, alpha=0.25, linewidth=0)
+    axes.plot(predicted, predicted, color=GREY, linewidth=1, linestyle=(0, (4, 3)))
+    axes.scatter(predicted, score, s=20, color=BLUE, alpha=0.8, linewidths=0)
+    axes.set(xlabel="predicted Dice", ylabel="true Dice")
+    zoom(axes, [*score, *low, *high])
     return figure

@@ -7,9 +7,10 @@ import numpy as np
 
 from ...metrics import calibration, uncertainty
 from ...metrics.overlap import overlap
+from ...metrics.risk import PLAIN, rates
 from ...metrics.surface import surface
 from ...predict.ensemble import Result
-from ...predict.fusion import Fusion, decide, votes
+from ...predict.fusion import Fusion, votes
 
 Row = dict[str, Any]
 
@@ -38,6 +39,31 @@ def labels_of(result: Result) -> range:
 def dice(result: Result) -> float:
     """The mean over the foreground labels."""
     return float(np.mean([overlap(result.mask == label, result.record.truth == label)["dice"] for label in labels_of(result)]))
+
+
+def likeness(result: Result, other: Result) -> float:
+    """The Dice of two masks of a case, the mean over the foreground labels."""
+    return float(np.mean([overlap(result.mask == label, other.mask == label)["dice"] for label in labels_of(result)]))
+
+
+def sureness(result: Result) -> dict[str, float]:
+    """Signs of how good a mask is that need no truth, the means over the foreground labels: "expected", the Dice that its own probabilities
+    foretell, and "members", how alike the members' masks are, where several were kept.
+    """
+    single = len(result.probability) == 1
+    at = [(label, 0 if single else label) for label in labels_of(result)]
+    told = {"expected": [uncertainty.expected_dice(result.probability[k].clip(0, 1), result.mask == label) for label, k in at]}
+    if result.members is not None and result.count > 1:
+        drawn = votes(result.members)
+        told["members"] = [1 - uncertainty.disagreement(drawn[:, k]) for _, k in at]
+    return {name: float(np.mean(values)) for name, values in told.items()}
+
+
+def risk_rows(result: Result, threshold: float) -> Iterator[Row]:
+    """What a controlled mask misses and what it marks for nothing, and what the mask at 0.5 would."""
+    key, truth = {"case": result.record.case.id, "group": result.record.group}, result.record.truth > 0
+    yield {**key, "threshold": threshold, **rates(result.mask > 0, truth)}
+    yield {**key, "threshold": PLAIN, **rates(result.probability[0] >= PLAIN, truth)}
 
 
 def row(one: Label, tolerance: float, boundary: int, bins: int) -> Row:
@@ -77,7 +103,7 @@ def reliability(one: Label, boundary: int, bins: int) -> Iterator[Row]:
 def by_members(one: Label, fusion: Fusion) -> Iterator[Row]:
     """Dice of the first 1, 2, 3, 5, 10 ... members."""
     for count in sorted({n for n in (1, 2, 3, 5, 10, 20, 50, 100) if n < len(one.members)} | {len(one.members)}):
-        fused = decide(fusion(one.result.drawn[:count])) == one.label
+        fused = fusion.decide(fusion(one.result.drawn[:count])) == one.label
         yield {**one.key, "axis": "members", "at": count, "dice": overlap(fused, one.truth)["dice"]}
 
 

@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from ...wording import interval, number
+from ...metrics.selective import aurc
+from ...wording import count, interval, number
 from ..view import Breakdown, Found, Meaning, Number, Plot, Section, View
 from . import figures
-from .words import MEANINGS, POOLED
+from .words import MEANINGS, POOLED, SIGNS
 
 ORDER = list(MEANINGS)
 LARGE = {"dice", "nsd", "hd95", "ece_all"}  # shown at the top of the page
@@ -20,13 +21,62 @@ def view(found: Found) -> View:
         name="Dice",
         numbers=numbers(summary),
         over=f" and {labels} labels" if labels > 1 else "",
-        notes=[("Empty masks.", rule[:1].upper() + rule[1:])],
-        breakdowns=breakdowns,
+        notes=[("Empty masks.", rule[:1].upper() + rule[1:]), *([controlled(summary["control"])] if "control" in summary else [])],
+        breakdowns=[*breakdowns, *([control(summary["control"])] if "control" in summary else [])],
     )
 
 
+def controlled(control: dict[str, Any]) -> tuple[str, str]:
+    """What the masks were made for."""
+    name, found = control["risk"].upper(), control["found"]
+    told = f"Masks are where the probability reaches {number(control['threshold'])}, not 0.5. It was chosen on the validation cases so that {control['guarantee']}."
+    if found is None:
+        return "Risk control.", f"{told} No case here can say what it is."
+    beside = f"{number(control['at_half']['mean'])} at 0.5" if control["at_half"] else "nothing at 0.5"
+    return "Risk control.", f"{told} Here the {name} is {number(found['mean'])} ({interval(found)}), beside {beside}."
+
+
+def control(control: dict[str, Any]) -> Breakdown:
+    """The risk at the chosen threshold and at 0.5; a row counts patients."""
+    parts = {f"masks at {number(control['threshold'])}, as chosen": control["found"], "masks at 0.5": control["at_half"]}
+    name = control["risk"].upper()
+    return Breakdown(f"Risk control: {name} at most {control['target']:g}", f"Mean {name}", {k: v for k, v in parts.items() if v})
+
+
 def sections(found: Found) -> list[Section]:
-    return [*([calibration(found)] if found.tables.get("reliability") else []), where(found)]
+    first = [look_first(found)] if found.tables.get("quality") else []
+    return [*first, *([calibration(found)] if found.tables.get("reliability") else []), where(found)]
+
+
+def look_first(found: Found) -> Section:
+    """The cases that were foretold to be the worst, and how well that was foretold."""
+    rows, told = figures.numbered(found.tables["quality"]), found.summary["quality"]
+    plots = [
+        Plot(
+            "Look at these first",
+            figures.look_first(rows),
+            "The cases of lowest predicted Dice, each with its interval and the Dice that it has",
+            f"The lowest predicted Dice of {count(len(rows), 'case')}, the lowest first, with the interval that holds in {told['level']:.0%} of new "
+            "patients' cases. Dots: the Dice that came, which a new case has none of.",
+        ),
+        Plot(
+            "Predicted and true Dice",
+            figures.foretold(rows),
+            "The Dice of each case against what was predicted without the truth; a band is the interval",
+            f"Every case; {sum(row['low'] <= row['score'] <= row['high'] for row in rows)} of {len(rows)} lie in the band.",
+        ),
+    ]
+    risk = [1 - row["score"] for row in rows]
+    area, best = aurc(risk, [row["sign"] for row in rows]), aurc(risk, [row["score"] for row in rows])
+    text = [
+        ("", f"Foretold by {SIGNS[told['sign']]}, without the truth; fitted on the validation cases."),
+        (
+            "Order.",
+            f"Keeping the surest cases first, 1 - Dice is {number(area)} on average over all shares kept (AURC); without order it is "
+            f"{number(sum(risk) / len(risk))}, in the ideal order {number(best)}.",
+        ),
+    ]
+    return Section("first", "Look at these first", plots, text)
 
 
 def numbers(summary: dict[str, Any]) -> list[Number]:

@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 
 from ...metrics.calibration import Bins, ece, fit_beta, mce, sampler_floor, vote_ece
+from ...metrics.conformal import grouped
 from ...metrics.intervals import as_json, interval, pooled_interval
 from ...metrics.overlap import EMPTY_RULE
 from ...metrics.selective import aurc, excess_aurc
+from ...predict.control import Controlled
 
 Row = dict[str, Any]
 TERCILES = ("small", "medium", "large")
@@ -75,3 +77,15 @@ def floor(votes: Sequence[Row]) -> dict[str, Any]:
     alpha, beta = fit_beta(counted[0])
     found = {"ece": sampler_floor(alpha, beta, members), "votes": vote_ece(*counted)}
     return {"sampler_floor": {**found, "alpha": alpha, "beta": beta, "members": members}}
+
+
+def control(fusion: Controlled, risks: Sequence[Row]) -> dict[str, Any]:
+    """The controlled risk as it was found on these cases, and what the mask at 0.5 would have had: means over groups, each the mean over
+    its cases for which the risk has a meaning. None where there are no such cases.
+    """
+    told = {"risk": fusion.risk, "target": fusion.target, "threshold": fusion.threshold, "guarantee": fusion.guarantee}
+    for name, rows in (("found", risks[::2]), ("at_half", risks[1::2])):
+        values = np.array([row[fusion.risk] for row in rows])
+        means = grouped(values, [row["group"] for row in rows])
+        told[name] = {**as_json(interval(means, range(len(means)))), "cases": int(np.isfinite(values).sum())} if len(means) else None
+    return told

@@ -27,3 +27,8 @@ POOLED = {
     "ece_boundary": Meaning("ECE, boundary, pooled", LOWER, "the same in the band around the truth's edge"),
     "mce_all": Meaning("MCE, pooled", LOWER, "the widest gap of any bin, over the pixels of all cases together"),
 }
+SIGNS = {
+    "members": "the agreement of the members (mean Dice of all pairs)",
+    "convergence": "how little the mask changes when cells go on (Dice after a fifth more updates)",
+    "expected": "the Dice that the probabilities themselves expect",
+}
