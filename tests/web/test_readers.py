@@ -8,14 +8,12 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-import pydicom
 import pytest
 import SimpleITK as sitk
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless
 
 import somite
+from dicom_slice import dicom
 from somite.export.noise import noise
 from somite.export.program import looked
 
@@ -61,34 +59,6 @@ def test_nifti(kind, axis, tmp_path):
     wanted = np.moveaxis(nib.load(plain).get_fdata(), axis, 0)[:, None]
     for path in (plain, tmp_path / "a.nii.gz"):
         np.testing.assert_allclose(read(path, axis), wanted, rtol=1e-6)
-
-
-def dicom(path, pixels, syntax, **told):
-    """One slice, as a scanner writes it, with a sequence before the pixels."""
-    meta = FileMetaDataset()
-    meta.TransferSyntaxUID, meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = syntax, "1.2.840.10008.5.1.4.1.1.2", "1.2.3"
-    image = Dataset()
-    image.file_meta = meta
-    image.Rows, image.Columns = pixels.shape
-    inner = Dataset()
-    inner.CodeValue, inner.CodeMeaning = "T-1", "somewhere"
-    inner.ConceptCodeSequence = Sequence([Dataset()])
-    image.AnatomicRegionSequence = Sequence([inner, inner])
-    image["AnatomicRegionSequence"].is_undefined_length = True
-    image.SamplesPerPixel, image.PhotometricInterpretation, image.BitsAllocated, image.BitsStored, image.HighBit = (
-        1,
-        "MONOCHROME2",
-        16,
-        12,
-        11,
-    )
-    image.PixelRepresentation = int(pixels.dtype.kind == "i")
-    image.RescaleSlope, image.RescaleIntercept = "1.5", "-1024"
-    image.PixelData = pixels.tobytes()
-    image["PixelData"].VR = "OW"
-    for name, value in told.items():
-        setattr(image, name, value)
-    pydicom.dcmwrite(path, image, enforce_file_format=True, implicit_vr=syntax == ImplicitVRLittleEndian, little_endian=True)
 
 
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian], ids=["explicit", "implicit"])

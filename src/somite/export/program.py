@@ -55,19 +55,10 @@ def program(run: Run) -> Program:
     run = deterministic(run)
     graph = Graph(run).eval()
     inputs = example(run, 2, TRACED, 3)
-    with torch.no_grad(), hushed():
-        try:
-            traced = torch.export.export(
-                graph, (), kwargs=inputs, dynamic_shapes=free(run, inputs), prefer_deferred_runtime_asserts_over_guards=True
-            )
-        except InputError:
-            raise
-        except Exception as error:  # of torch's, for what a network does; there is no telling of which class
-            why = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            name = type(run.method.network).__name__  # type: ignore[union-attr]
-            raise InputError(
-                f"{run.path} cannot be exported: torch cannot write {name} down for all sizes ({why}); use `somite predict`"
-            ) from error
+    with written_down(run):
+        traced = torch.export.export(
+            graph, (), kwargs=inputs, dynamic_shapes=free(run, inputs), prefer_deferred_runtime_asserts_over_guards=True
+        )
     return Program(run, graph, unasserted(traced), inputs)
 
 
@@ -196,16 +187,24 @@ def margin(probability: Tensor) -> Tensor:
 
 
 @contextmanager
-def hushed() -> Iterator[None]:
-    """Without what torch's exporters log and warn of, which is about their own code."""
+def written_down(run: Run) -> Iterator[None]:
+    """Around torch's exporters: without what they log and warn of, which is about their own code, and with what they cannot do as InputError."""
     noisy = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "torch.onnx._internal.exporter._registration")]
     levels = [logger.level for logger in noisy]
     try:
         for logger in noisy:
             logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             yield
+    except InputError:
+        raise
+    except Exception as error:  # what a network does may be anything, and so may be torch's answer
+        why = " ".join(str(error).split())[:160] or type(error).__name__
+        network = type(run.method.network).__name__  # type: ignore[union-attr]
+        raise InputError(
+            f"{run.path} cannot be exported: torch cannot write {network} down for all sizes ({why}); use `somite predict`"
+        ) from error
     finally:
         for logger, level in zip(noisy, levels, strict=True):
             logger.setLevel(level)

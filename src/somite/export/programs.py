@@ -12,7 +12,7 @@ import torch
 from ..errors import InputError
 from ..files import replacing, write_text
 from ..pipeline import Run
-from .program import AXES, OUTPUTS, Inputs, Program, check, described, hushed, program
+from .program import AXES, OUTPUTS, Inputs, Program, check, described, program, written_down
 
 HERE = Path(__file__).parent
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
@@ -26,7 +26,7 @@ def write_onnx(run: Run, path: Path) -> dict[str, Any]:
     from onnxruntime import InferenceSession, SessionOptions
 
     made, told = program(run), described(run)
-    with hushed(), torch.no_grad():
+    with written_down(made.run):
         exported = torch.onnx.export(made.traced, (), kwargs=made.inputs, output_names=list(OUTPUTS), dynamo=True, verbose=False)
     assert exported is not None
     model = exported.model_proto

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tempfile
 import threading
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,19 +59,27 @@ class Watched:
 
 
 @contextmanager
-def browsing(folder: Path):
-    """A page of the folder in a browser of its own."""
+def chromium():
+    """One browser, of which each page has a context of its own."""
     from playwright.sync_api import sync_playwright
 
+    with tempfile.TemporaryDirectory() as home, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS, env={**os.environ, "HOME": home})
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+@contextmanager
+def browsing(browser, folder: Path):
+    """A page of the folder, from a server on this machine."""
     one = server(folder, 0)
     threading.Thread(target=one.serve_forever, daemon=True).start()
+    context = browser.new_context(viewport={"width": 1100, "height": 1000})
     try:
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS, env={**os.environ, "HOME": str(folder)})
-            try:
-                yield Watched(browser.new_page(viewport={"width": 1100, "height": 1000}), f"http://localhost:{one.server_port}/")
-            finally:
-                browser.close()
+        yield Watched(context.new_page(), f"http://localhost:{one.server_port}/")
     finally:
+        context.close()
         one.shutdown()
         one.server_close()
