@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -123,22 +124,19 @@ def unasserted(traced: ExportedProgram) -> ExportedProgram:
 
 def described(run: Run) -> dict[str, Any]:
     """What a file says of itself."""
-    from .. import __version__
-
     seen, method, values = run.data.preprocess, run.method, run.data.values
     drawn = isinstance(method, Diffusion)
-    looks = seen.size
     return {
         "name": run.path.resolve().name,
         "notice": NOTICE,
-        "somite": __version__,
+        "somite": version("somite"),
         "recipe_sha256": sha256(run.path / "recipe.yaml"),
         "weights_sha256": sha256(run.path / "weights.safetensors"),
         "asked": list(run.sampling.overrides),
         "network": type(method.network).__name__,  # type: ignore[union-attr]
         "classes": [0, 1] if values is None else list(values),
         "channels": seen.channels,
-        "size": looks,
+        "size": seen.size,
         "normalise": told(seen.normalise),
         "maps": method.codec.maps,  # type: ignore[union-attr]
         "noise_channels": method.codec.channels if drawn else 0,  # type: ignore[union-attr]
