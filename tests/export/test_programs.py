@@ -195,7 +195,6 @@ SLOW = {
     "dynunet/demo": [],
     "ensemdiff/small": [],
     "segdiff/small": ["--method.network.rrdb_blocks=2"],
-    "segformer/images": ["--method.network.variant=b0"],
 }
 
 
