@@ -1,5 +1,5 @@
 # make demo: set-up, then train, predict, evaluate and report on bundled real images.   make test: set-up, then the tests.
-.PHONY: demo test test-all test-study lint docs bench clean
+.PHONY: demo test test-all test-study test-web lint docs bench clean
 PYTHON ?= python3
 VENV ?= .venv
 EXTRAS ?= dev
@@ -17,6 +17,10 @@ test-all: $(READY)
 
 test-study: $(READY)
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -q -m slow tests/study
+
+# The page of `somite web` in headless Chromium; skipped, with the reason, where there is none.
+test-web: $(READY)
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -q -rs -m slow tests/web
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .cli_options import RUN, SAMPLING, Parser, engines, offer
+from .cli_options import PROGRAM, RUN, SAMPLING, Parser, engines, offer
 from .errors import InputError
 from .files import full_disk
 
@@ -45,6 +45,8 @@ def parser() -> Parser:
         overlap=None,
         guidance=None,
         extractor=None,
+        seed=0,
+        device="cpu",
     )
     commands = made.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
 
@@ -174,11 +176,30 @@ def parser() -> Parser:
         help="whose latents a checkpoint makes: a folder, file, run or hub id (geca, dit; default: stabilityai/sd-vae-ft-ema)",
     )
 
-    export = commands.add_parser("export", help="a run of latent diffusion (SDSeg) as folders for diffusers")
-    export.add_argument("run", type=Path)
-    export.add_argument("--out", type=Path, required=True, help="folder, new or empty")
-    export.add_argument("--format", choices=["diffusers"], default="diffusers", help="default: diffusers")
-    export.add_argument("--trust", action="store_true", help="build classes from outside somite that the run names")
+    export = commands.add_parser(
+        "export", help="a run as one program from image to mask (ONNX, torch), or latent diffusion as folders for diffusers"
+    )
+    offer(export, "run", *PROGRAM)
+    export.add_argument("--out", type=Path, required=True, help="folder, new or empty; or a file that ends in .onnx or .pt2")
+    export.add_argument(
+        "--format",
+        choices=["diffusers", "onnx", "torch"],
+        default="diffusers",
+        help="onnx: one file for onnxruntime; torch: one file of torch.export; diffusers (default): folders of SDSeg's parts",
+    )
+
+    web = commands.add_parser("web", help="a folder with a page that segments in the browser; images never leave the machine")
+    offer(web, "run", *PROGRAM)
+    web.add_argument("--members", type=int, help="that the page draws by default (default: the recipe's)")
+    web.add_argument("--out", type=Path, help="folder, new or empty (default: RUN/web)")
+    web.add_argument(
+        "--runtime",
+        type=Path,
+        metavar="PATH",
+        help="onnxruntime-web's package, unpacked or as .tgz, where the npm registry cannot be reached (default: fetched once)",
+    )
+    web.add_argument("--serve", action="store_true", help="then show it on this machine, at http://localhost")
+    web.add_argument("--port", type=int, default=8765, help="of --serve (default: 8765)")
 
     pack = commands.add_parser("pack", help="copy the frozen parts that a run needs (an autoencoder, a backbone) into its folder")
     pack.add_argument("run", type=Path)

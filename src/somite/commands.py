@@ -41,6 +41,8 @@ from .study.study import Asked, study_of
 from .tasks.synthesis import Synthesis
 from .tasks.task import Task
 from .trainer.run import finished, train
+from .web import make_site, serve
+from .web.runtime import runtime
 from .weights.importer import import_run, importers
 
 LONG = 100  # hours; beyond them a plan says how to make it shorter
@@ -229,9 +231,18 @@ def import_(options: Namespace) -> None:
 
 
 def export(options: Namespace) -> None:
+    out = export_run(open_run(options), options.out, options.format)
+    print(f"exported into {out}; its README.md says how to use it" if out.is_dir() else f"exported into {out}")
+
+
+def web(options: Namespace) -> None:
+    run = open_run(options)
+    out = make_site(run, options.out or options.run / "web", lambda: runtime(options.runtime))
     print(
-        f"exported into {export_run(pipeline.load(options.run, options.trust, 'cpu'), options.out, options.format)}; its README.md says how to use it"
+        f"the page is {out / 'index.html'}; browsers open it from a server alone: somite web {options.run} --serve, or put the folder on one"
     )
+    if options.serve:
+        serve(out, options.port, say=print)
 
 
 def pack(options: Namespace) -> None:
@@ -324,6 +335,7 @@ COMMANDS: dict[str, Callable[[Namespace], int | None]] = {
     "compare": compare,
     "import": import_,
     "export": export,
+    "web": web,
     "pack": pack,
     "plan": plan,
     "analyse": analyse,
