@@ -50,7 +50,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 RUN = ("run", "--seed", "--firing", "--tile", "--precision", "--convolutions", "--device", "--trust")  # whatever the network is asked
 SAMPLING = ("--members", "--steps", "--sampler", "--benefit", "--readout", "--overlap")  # how a case is segmented
 
-PROGRAM = ("--steps", "--sampler", "--readout", "--calibrated", "--trust")  # how a run is sampled that becomes one program
+PROGRAM = ("--steps", "--sampler", "--readout", "--calibrated", "--plain", "--trust")  # how a run is sampled that becomes one program
 
 
 def offer(command: argparse.ArgumentParser, *names: str) -> None:

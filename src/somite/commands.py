@@ -29,6 +29,7 @@ from .engines import Engine, Pool, Ray, Submitit
 from .environment import has_bfloat16
 from .errors import InputError
 from .export import export_run
+from .export.admit import deterministic
 from .files import read_json
 from .generation import asked, generate
 from .pipeline import Run
@@ -231,13 +232,12 @@ def import_(options: Namespace) -> None:
 
 
 def export(options: Namespace) -> None:
-    out = export_run(open_run(options), options.out, options.format)
+    out = export_run(as_program(options), options.out, options.format)
     print(f"exported into {out}; its README.md says how to use it" if out.is_dir() else f"exported into {out}")
 
 
 def web(options: Namespace) -> None:
-    run = open_run(options)
-    out = make_site(run, options.out or options.run / "web", lambda: runtime(options.runtime))
+    out = make_site(as_program(options), options.out or options.run / "web", lambda: runtime(options.runtime))
     print(
         f"the page is {out / 'index.html'}; browsers open it from a server alone: somite web {options.run} --serve, or put the folder on one"
     )
@@ -383,6 +383,12 @@ def as_calibrated(options: Namespace) -> tuple[Run, quality.Judge | None]:
         return opened, None
     opened = control.applied(opened)
     return opened, quality.judge(opened)
+
+
+def as_program(options: Namespace) -> Run:
+    """The run as it answers where nothing is drawn but noise, with the threshold that was chosen for that."""
+    opened = deterministic(open_run(options))
+    return opened if options.plain else control.applied(opened)
 
 
 def arithmetic(device: torch.device) -> str:

@@ -53,6 +53,17 @@ def classes(place):
     return path, place / "classes-torch" / "model.pt2"
 
 
+def test_a_controlled_threshold_is_the_programs_too(cells):
+    """And not of an automaton whose cells were drawn when it was chosen, but of the one that is exported."""
+    run = deterministic(somite.load(cells[0])).at(control={"threshold": 0.3, "risk": "fnr", "target": 0.1, "delta": 0.1})
+    assert known(run.recipe.task.fusion)
+    image = torch.rand(1, 3, 40, 56)
+    with torch.no_grad():
+        mask, probability, _ = Graph(run)(image, torch.randn(1, 2, 1, *looked(48, (40, 56))))
+    assert torch.equal(mask, (probability[:, 0] >= 0.3).to(torch.uint8))
+    assert (mask.bool() & (probability[:, 0] < 0.5)).sum() > 0
+
+
 @pytest.mark.parametrize("path", IMAGES, ids=lambda path: path.stem)
 def test_onnx_of_a_denoising_automaton(cells, path, monkeypatch):
     image = read_image(path)

@@ -3,12 +3,13 @@
 import torch
 from torch import Tensor
 
+from ..predict.control import Controlled
 from ..predict.fusion import Fusion, Majority, Mean, MeanSquared
 from ..predict.temperature import CLIP, Tempered
 
 
 def known(fusion: Fusion) -> bool:
-    return known(fusion.fusion) if type(fusion) is Tempered else type(fusion) in (Mean, MeanSquared, Majority)
+    return known(fusion.fusion) if type(fusion) in (Tempered, Controlled) else type(fusion) in (Mean, MeanSquared, Majority)
 
 
 def fused(fusion: Fusion, members: Tensor) -> Tensor:
@@ -16,6 +17,8 @@ def fused(fusion: Fusion, members: Tensor) -> Tensor:
     match fusion:
         case Tempered():
             return tempered(fused(fusion.fusion, members), fusion.temperature)
+        case Controlled():
+            return fused(fusion.fusion, members)
         case Majority():
             return votes(members).float().mean(1)
         case MeanSquared():
@@ -41,6 +44,17 @@ def spread(members: Tensor) -> Tensor:
     return ((members - members.mean(1, keepdim=True)) ** 2).mean(1).sqrt()
 
 
-def decided(probability: Tensor) -> Tensor:
+def threshold(fusion: Fusion) -> float:
+    """From which probability on a pixel of one class is foreground."""
+    match fusion:
+        case Controlled():
+            return float(torch.tensor(fusion.threshold))  # as `decide` has it, in 32 bits
+        case Tempered():
+            return threshold(fusion.fusion)
+        case _:
+            return 0.5
+
+
+def decided(fusion: Fusion, probability: Tensor) -> Tensor:
     """(b, k, h, w) -> (b, h, w) uint8"""
-    return (probability[:, 0] >= 0.5 if probability.shape[1] == 1 else probability.argmax(1)).to(torch.uint8)
+    return (probability[:, 0] >= threshold(fusion) if probability.shape[1] == 1 else probability.argmax(1)).to(torch.uint8)

@@ -37,7 +37,7 @@ class Graph(nn.Module):
                 maps = bilinear(maps, own)
         members = maps.unflatten(0, (image.shape[0], 1 if noise is None else noise.shape[1]))
         probability = fused(self.fusion, members)
-        return decided(probability), probability, spread(members)
+        return decided(self.fusion, probability), probability, spread(members)
 
     def looked(self, own: Sequence[int], told: Tensor | None) -> Sequence[int]:
         """At what size the network looks."""

@@ -23,7 +23,9 @@ from ..diffusion.methods import Diffusion
 from ..errors import InputError
 from ..files import sha256
 from ..pipeline import Run
+from ..predict.fusion import Fusion
 from .admit import admit, deterministic
+from .fusing import threshold
 from .graph import Graph
 from .noise import noise
 
@@ -166,7 +168,7 @@ def check(made: Program, answer: Answer, what: str) -> float:
             wanted = dict(zip(OUTPUTS, made.graph(**inputs), strict=True))
         found = {name: torch.as_tensor(value) for name, value in answer(inputs).items()}
         off = float((found["probability"] - wanted["probability"]).abs().max())
-        other = int(((found["mask"] != wanted["mask"]) & (margin(wanted["probability"]) > off)).sum())
+        other = int(((found["mask"] != wanted["mask"]) & (margin(made.graph.fusion, wanted["probability"]) > off)).sum())
         if not off <= TOLERANCE or other:
             raise InputError(
                 f"{made.run.path}: {what} answers otherwise than the run, by {off:.2g} in probability and {other} pixels of a mask, so it was not "
@@ -176,10 +178,10 @@ def check(made: Program, answer: Answer, what: str) -> float:
     return worst
 
 
-def margin(probability: Tensor) -> Tensor:
+def margin(fusion: Fusion, probability: Tensor) -> Tensor:
     """(b, k, h, w) -> (b, h, w): how far a pixel is from another class, in probability."""
     if probability.shape[1] == 1:
-        return (probability[:, 0] - 0.5).abs()
+        return (probability[:, 0] - threshold(fusion)).abs()
     first, second = probability.topk(2, dim=1).values.unbind(1)
     return (first - second) / 2
 
