@@ -308,6 +308,9 @@ def study(options: Namespace) -> None:
 def recipes(options: Namespace) -> None:
     for name, path in recipe.bundled().items():
         print(f"{name:28} {recipe.header(path).splitlines()[0]}")
+    print("\nbegin with")
+    for name, what in recipe.BEGIN.items():
+        print(f"{name:28} {what}")
 
 
 def demo_(options: Namespace) -> None:
