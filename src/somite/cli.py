@@ -157,6 +157,26 @@ def parser() -> Parser:
     compare.add_argument("second", type=Path)
     compare.add_argument("--out", type=Path, help="also write the table as CSV")
 
+    report = commands.add_parser("report", help="several evaluated runs in one page, with paired differences from the first")
+    report.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUN", help="two or more, evaluated on the same cases; the first is the reference"
+    )
+    report.add_argument("--split", default="test", help="whose evaluations, RUN/SPLIT where it is not test (default: test)")
+    report.add_argument(
+        "--cases", type=int, default=6, metavar="N", help="cases to show, those that differ most; 0: none, no run is opened"
+    )
+    report.add_argument(
+        "--out", type=Path, default=Path("comparison.html"), help="the page; its numbers as CSV beside it (default: comparison.html)"
+    )
+    offer(report, "--device", "--trust")
+
+    runs = commands.add_parser("runs", help="a table of runs: recipe, data, steps, score with its interval")
+    runs.add_argument("folders", nargs="*", type=Path, metavar="FOLDER", help="of runs, or runs (default: runs/ and this folder)")
+    runs.add_argument("--sort", choices=["score", "date", "steps", "recipe", "run"], default="score", help="default: score, the best first")
+    form = runs.add_mutually_exclusive_group()
+    form.add_argument("--json", dest="form", action="store_const", const="json", help="for machines: all that is known of each run")
+    form.add_argument("--csv", dest="form", action="store_const", const="csv", help="the same as CSV")
+
     import_ = commands.add_parser("import", help="published weights become a run")
     import_.add_argument(
         "checkpoints",
@@ -347,7 +367,13 @@ def run(argv: list[str]) -> int:
 
         print(__version__)
     elif options.command is None:
-        made.print_help()
+        from .overview.advice import advice
+
+        print(advice())
+    elif options.command == "runs" and not overrides:
+        from .overview.table import overview
+
+        print(overview(options.folders, options.sort, options.form))
     elif options.command == "train" and options.recipe is None:
         print(TRAIN)
     elif overrides and options.command not in ("train", "distil", "doctor"):

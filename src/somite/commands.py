@@ -36,6 +36,7 @@ from .pipeline import Run
 from .progress import tracked
 from .report.card import write_card
 from .report.html import write_report
+from .report.several import write_several
 from .sampling import class_path, place_of
 from .study.run import run_study
 from .study.study import Asked, study_of
@@ -221,6 +222,11 @@ def compare(options: Namespace) -> None:
         evaluation.write_rows(options.out, rows)
 
 
+def report(options: Namespace) -> None:
+    asked = (options.runs, options.out, options.split, options.cases, options.trust, options.device)
+    print(f"report: {write_several(*asked, tracked)}")
+
+
 def import_(options: Namespace) -> None:
     kinds = {one.kind for one in importers()}
     first, *rest = options.checkpoints
@@ -336,6 +342,7 @@ COMMANDS: dict[str, Callable[[Namespace], int | None]] = {
     "sample": sample,
     "calibrate": calibrate,
     "compare": compare,
+    "report": report,
     "import": import_,
     "export": export,
     "web": web,
