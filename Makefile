@@ -1,5 +1,5 @@
 # make demo: set-up, then train, predict, evaluate and report on bundled real images.   make test: set-up, then the tests.
-.PHONY: demo test test-all test-study test-web lint docs bench clean
+.PHONY: demo test test-all test-study test-web lint docs paper bench clean
 PYTHON ?= python3
 VENV ?= .venv
 EXTRAS ?= dev
@@ -31,6 +31,9 @@ lint: $(READY)
 
 docs: $(READY)
 	$(BIN)/mkdocs build --strict
+
+paper: $(VENV)/.installed
+	$(BIN)/python paper/render.py
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/automaton.py

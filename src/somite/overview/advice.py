@@ -43,7 +43,9 @@ def told(run: RunFolder) -> str:
     if run.state == BROKEN:
         return "\n".join([*lines, f"  broken: {run.fault}"])
     lines += [f"  {steps(run)}"]
-    if run.state not in (BEGUN, HALFWAY):
+    if run.state in (BEGUN, HALFWAY):
+        lines += [f"  evaluated as it was then: {score(run.score)}"] if run.score else []
+    else:
         lines.append(f"  {'not evaluated' if run.state != EVALUATED else f'evaluated: {score(run.score)}'}")
         if run.task in CALIBRATED:
             lines.append(f"  {'calibrated' if run.calibrated else 'not calibrated'}")
@@ -60,7 +62,7 @@ def steps(run: RunFolder) -> str:
         return "weights from elsewhere"
     planned = "" if run.planned is None else f" of {run.planned:,}"
     if run.state == BEGUN:
-        return f"begun: nothing trained yet{planned and f', of {run.planned:,} steps'}"
+        return f"begun: nothing trained yet{planned and f'{planned} steps'}"
     if run.state == HALFWAY:
         # No file says whether a process is at it.
         return f"stopped half way, unless it is being trained now: {run.done or 0:,}{planned} steps"

@@ -86,12 +86,12 @@ def _read(path: Path) -> RunFolder:
     if not trained:
         if weights and not made:
             return _scored(replace(found, state=IMPORTED, planned=None))
-        return replace(found, state=HALFWAY if weights or _last(path) else BEGUN, done=_last(path))
+        return _scored(replace(found, state=HALFWAY if weights or _last(path) else BEGUN, done=_last(path)))
     return _scored(replace(found, state=TRAINED, done=_whole(trained.get("steps"))))
 
 
 def _scored(found: RunFolder) -> RunFolder:
-    """With the evaluation of the run folder itself, else the first of its splits that was evaluated."""
+    """With the evaluation of the run folder itself, else the first of its splits that was evaluated. Half a training stays that."""
     told = next((file for file in (found.path / "metrics.json", *sorted(found.path.glob("*/metrics.json"))) if file.is_file()), None)
     if told is None:
         return found
@@ -101,7 +101,8 @@ def _scored(found: RunFolder) -> RunFolder:
         raise InputError(f"{told} names no metrics; run `somite evaluate {found.path}` again")
     # What is measured of whole sets (generated images) has no mean over cases, so nothing to rank by.
     name = next((name for name in (*HEADLINES, *metrics) if name in metrics), None)
-    return replace(found, state=EVALUATED, score=None if name is None else _score(told, summary, str(name)))
+    state = found.state if found.state in (BEGUN, HALFWAY) else EVALUATED
+    return replace(found, state=state, score=None if name is None else _score(told, summary, str(name)))
 
 
 def _score(told: Path, summary: dict[str, Any], name: str) -> Score:

@@ -15,9 +15,11 @@ from ..errors import InputError
 from ..evaluation import comparison, write_rows
 from ..files import write_text
 from ..metrics.intervals import holm
+from ..overview.advice import steps
+from ..overview.folder import read
 from ..pipeline import Run
 from ..tasks.task import Row
-from ..tasks.view import HIGHER, Found, Meaning, View
+from ..tasks.view import HIGHER, LOWER, Found, Meaning, View
 from ..wording import count, interval, number
 from . import words
 from .cases import SAME, score, uri
@@ -174,7 +176,7 @@ def about(one: Side) -> dict[str, str]:
         "Recipe": past.environment.get("recipe") or "-",
         "Network": f"{network(one.run)}, {weights(one.run):,} weights, {method(one.run)}",
         "Sampling": f"{count(summary['members'], 'member')}, {count(summary['steps'], 'reverse step')}, seed {summary['seed']}",
-        "Trained": f"{past.environment.get('date', 'elsewhere')[:10]}, seed {one.run.recipe.training.seed}",
+        "Training": f"{steps(read(one.run.path))}, seed {one.run.recipe.training.seed}",
         "Evaluated": summary.get("environment", {}).get("date", "-")[:10],
         "Folder": str(one.run.path),
     }
@@ -198,7 +200,7 @@ def printed(sides: Sequence[Side], rows: Sequence[Row]) -> list[Difference]:
     out = []
     for row in rows:
         told = meaning(sides[0].view, sides[0].found, row["metric"])
-        means = tuple(number(row[key]) for key in ("reference_mean", "run_mean"))
+        means = number(row["reference_mean"]), number(row["run_mean"])
         found = {"mean": row["difference"], "low": row["low"], "high": row["high"], "groups": row["groups"]}
         p = "below 0.001" if row["p_holm"] < 0.001 else f"{row['p_holm']:.3f}"
         out.append(
@@ -215,7 +217,7 @@ def verdict(row: Row, better: str) -> str:
     """As studies decide: the whole interval on one side of zero, and p at most 0.05."""
     if row["low"] is None or row["p_holm"] > LEVEL or row["low"] <= 0 <= row["high"]:
         return "undecided"
-    if not better:
+    if better not in (HIGHER, LOWER):
         return "higher" if row["difference"] > 0 else "lower"
     return "better" if (row["difference"] > 0) == (better == HIGHER) else "worse"
 
@@ -227,9 +229,8 @@ def lead(sides: Sequence[Side], shown: Sequence[Difference]) -> str:
     mean = number(first.found.summary["metrics"][first.view.headline]["mean"])
     told = [f"The mean {name} of {first.name}, to which the others are compared, is {mean}."]
     headline = meaning(first.view, first.found, first.view.headline).name
-    for one in shown:
-        if one.name == headline:
-            told.append(f"{one.run}: {one.means[1]}, a paired difference of {one.difference} ({one.interval}), {one.verdict}.")
+    for one in (one for one in shown if one.name == headline):
+        told += [f"{one.run}: {one.means[1]}, a paired difference of {one.difference} ({one.interval}), {one.verdict}."]
     return " ".join(told)
 
 
