@@ -68,9 +68,9 @@ def test_how_far_a_run_has_come(tmp_path):
     (done / "training.json").unlink()
     assert read(done).state == IMPORTED
     scored = evaluated(tmp_path / "d", 0.5)
-    assert (read(scored).state, read(scored).calibrated) == (EVALUATED, False)
+    assert (read(scored).state, read(scored).calibrated) == (EVALUATED, ())
     (scored / "temperature.json").write_text("{}")
-    assert read(scored).calibrated
+    assert read(scored).calibrated == ("temperature",)
     assert (read(scored).score.mean, read(scored).score.low) == (0.5, 0.4)
 
 
@@ -147,6 +147,8 @@ def test_what_to_do_next(tmp_path):
     assert following(read(scored)) == f"somite calibrate {scored}"
     (scored / "temperature.json").write_text("{}")
     assert following(read(scored)) == f"somite predict {scored} IMAGE --out masks --calibrated"
+    (scored / "control.json").write_text("{}")
+    assert following(read(scored)) == f"somite predict {scored} IMAGE --out masks"
     drawn = evaluated(tmp_path / "d", 0.5, metric="brightness", task="Synthesis")
     assert following(read(drawn)) == f"somite sample {drawn} --out images"
     odd = trained(tmp_path / "e; rm -rf x")

@@ -48,7 +48,7 @@ def told(run: RunFolder) -> str:
     else:
         lines.append(f"  {'not evaluated' if run.state != EVALUATED else f'evaluated: {score(run.score)}'}")
         if run.task in CALIBRATED:
-            lines.append(f"  {'calibrated' if run.calibrated else 'not calibrated'}")
+            lines.append(f"  calibrated: {', '.join(run.calibrated)}" if run.calibrated else "  not calibrated")
     return "\n".join([*lines, f"  next: {following(run)}"])
 
 
@@ -88,7 +88,8 @@ def following(run: RunFolder) -> str:
         return f"somite calibrate {name}"
     if run.task in USES:
         return USES[run.task].format(run=name)
-    return f"somite predict {name} IMAGE --out masks{' --calibrated' if run.calibrated else ''}"
+    # A threshold and a quality are taken unasked, and may have been chosen without a temperature.
+    return f"somite predict {name} IMAGE --out masks{' --calibrated' if run.calibrated == ('temperature',) else ''}"
 
 
 def quoted(run: RunFolder) -> str:

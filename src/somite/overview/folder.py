@@ -18,6 +18,9 @@ HEADLINES = ("dice", "correct", "r2", "psnr", "brightness")
 DEEP = 3  # levels below runs/: a recipe's name has two parts, a study's jobs one more
 TAIL = 4096  # bytes of a log that hold its last lines
 
+# What `somite calibrate` leaves, and what it is.
+CALIBRATIONS = {"temperature.json": "temperature", "control.json": "threshold", "quality.json": "quality"}
+
 # How far a run has come.
 BROKEN, BEGUN, HALFWAY, IMPORTED, TRAINED, EVALUATED = "broken", "begun", "half way", "imported", "trained", "evaluated"
 
@@ -39,7 +42,9 @@ class Score:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """state: one of the words above; fault: why a run is broken, in a sentence. recipe, data, task, date: empty where nothing says so."""
+    """state: one of the words above; fault: why a run is broken, in a sentence. recipe, data, task, date: empty where nothing says so. calibrated:
+    what was calibrated, of `CALIBRATIONS`.
+    """
 
     path: Path
     state: str
@@ -50,7 +55,7 @@ class RunFolder:
     done: int | None = None
     planned: int | None = None
     date: str = ""
-    calibrated: bool = False
+    calibrated: tuple[str, ...] = ()
     score: Score | None = None
 
 
@@ -78,7 +83,7 @@ def _read(path: Path) -> RunFolder:
         data=_text(_at(recipe, "data", "root")),
         planned=_whole(_at(recipe, "training", "steps")),
         date=_text(made.get("date")),
-        calibrated=(path / "temperature.json").is_file(),
+        calibrated=tuple(name for file, name in CALIBRATIONS.items() if (path / file).is_file()),
     )
     trained, weights = _mapping(path / "training.json"), (path / "weights.safetensors").is_file()
     if trained and not weights:

@@ -112,7 +112,7 @@ def records(runs: Sequence[RunFolder], sort: str) -> list[dict[str, Any]]:
                     "split": score and score.split,
                     "evaluated_on": score and score.root,
                     "cases_sha256": score and score.digest,
-                    "calibrated": run.calibrated,
+                    "calibrated": " ".join(run.calibrated),
                     "date": run.date,
                     "fault": run.fault,
                 }
