@@ -7,11 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ..errors import InputError
 from ..files import read_json
-from ..trust import Reader, bounded, unreadable
 
 # The score by which runs of one task are ranked: that which their reports begin with. Larger is better for all of them.
 HEADLINES = ("dice", "correct", "r2", "psnr", "brightness")
@@ -142,6 +139,10 @@ def _last(path: Path) -> int | None:
 
 def _recipe(path: Path) -> dict[str, Any]:
     """As plain YAML: nothing that it names is looked at."""
+    import yaml  # a folder without runs is answered without it
+
+    from ..trust import Reader, bounded, unreadable
+
     try:
         found = yaml.load(bounded(path), Reader)
     except (ValueError, yaml.YAMLError) as error:
