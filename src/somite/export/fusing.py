@@ -9,7 +9,7 @@ from ..predict.temperature import CLIP, Tempered
 
 
 def known(fusion: Fusion) -> bool:
-    return known(fusion.fusion) if type(fusion) in (Tempered, Controlled) else type(fusion) in (Mean, MeanSquared, Majority)
+    return known(fusion.fusion) if isinstance(fusion, Tempered | Controlled) else type(fusion) in (Mean, MeanSquared, Majority)
 
 
 def fused(fusion: Fusion, members: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ def write_onnx(run: Run, path: Path) -> dict[str, Any]:
     """Returns what the file says of itself."""
     require()
     import onnx
-    from onnxruntime import InferenceSession, SessionOptions
+    from onnxruntime import InferenceSession, SessionOptions  # pyright: ignore[reportAttributeAccessIssue]
 
     made, told = program(run), described(run)
     with written_down(made.run):
