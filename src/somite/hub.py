@@ -131,7 +131,13 @@ def refusal(error: BaseException, right: str) -> str:
         return f"has none of that name, or it is private ({status}): check the name, or {LOG_IN} to a token that may {right} it"
     if status == 401:
         return f"does not take the token, or there is none (401): {LOG_IN} to a token that may {right} it"
-    if status is None and {"ConnectError", "ConnectTimeout", "OfflineModeIsEnabled", "LocalEntryNotFoundError"} & {*kinds}:
+    if status is None and {
+        "ConnectError",
+        "ConnectTimeout",
+        "OfflineModeIsEnabled",
+        "LocalEntryNotFoundError",
+        "IncompleteSnapshotError",
+    } & {*kinds}:
         kept = "no copy of it is in the cache" if right == "read" else "nothing was sent"
         return f"cannot be reached, and {kept}: try again with a connection, and without HF_HUB_OFFLINE"
     return f"answers: {first_line(error)}"

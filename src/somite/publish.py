@@ -19,7 +19,7 @@ from .report.card import card
 from .store import FOLDER, PART, find, named, put
 from .trust import bounded
 
-PLACE = re.compile(r"(?<![\w:/.~])(?:~|[A-Za-z]:)?[/\\](?:[^\s/\\`'\"]+[/\\])*([^\s/\\`'\"]+)")  # an absolute path, and its last name
+PLACE = re.compile(r"(?<![\w:/.~])(?:(?:~|\.{1,2})?/|[A-Za-z]:[/\\])(?:[^\s/\\`'\"]+[/\\])*([^\s/\\`'\"]+)")  # a path, and its last name
 PATHS = ("root", "splits", "extra", "soft", "cache_folder")  # of the data, whose place is the trainer's own
 TAGS = ["somite", "medical-imaging", "diffusion"]
 
