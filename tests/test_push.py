@@ -1,5 +1,6 @@
 """Runs given to a stand-in of the Hugging Face hub by its own client, and opened from there; a stranger's forged files are refused."""
 
+import json
 import os
 import pickle
 import re
@@ -93,11 +94,14 @@ def test_the_card_says_data_scores_limits_and_use(hub, run, tmp_path):
 
 
 def test_nothing_says_where_it_was_trained(hub, run):
+    (run / "control.json").write_text(json.dumps({"threshold": 0.3, "cases": {"Jane Doe": "abc", "John Doe": "def"}}))
     assert main(["push", str(run), "me/cells"]) == 0
     files = list(hub.repositories["me/cells"].commits.values())[-1]
     assert str(run.parent) in (run / "recipe.yaml").read_text() and str(run.parent) in (run / "README.md").read_text()
     assert not [name for name, data in files.items() if str(run.parent).encode() in data or b"/home/" in data]
     assert b"--data.root patients" in files["README.md"]
+    (run / "control.json").unlink()
+    assert json.loads(files["control.json"]) == {"threshold": 0.3, "cases": {"0": "abc", "1": "def"}}
 
 
 def test_a_dry_run_writes_the_same_and_sends_nothing(hub, run, tmp_path, capsys):

@@ -10,7 +10,6 @@ from .data.record import Case
 from .errors import InputError
 from .files import read_json, sha256, write_json
 from .pipeline import Run
-from .places import own
 from .predict.temperature import fit
 
 
@@ -23,7 +22,6 @@ def calibrate(run: Run, progress: Callable[[Iterable], Iterable] = iter) -> floa
 
     It holds for the sampling that it was fitted with, which is written down.
     """
-    path = path_of(own(run.path))
     pairs = []
     for case in progress(run.recipe.data.cases("val")):
         found = run.recipe.task.probabilities(run.answer(case))
@@ -33,7 +31,7 @@ def calibrate(run: Run, progress: Callable[[Iterable], Iterable] = iter) -> floa
             )
         pairs.append(found)
     temperature = fit(pairs)
-    write_json(path, {"temperature": temperature, **settings(run), "cases": len(pairs), "seed": run.sampling.seed})
+    write_json(path_of(run.path), {"temperature": temperature, **settings(run), "cases": len(pairs), "seed": run.sampling.seed})
     return temperature
 
 

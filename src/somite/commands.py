@@ -188,6 +188,7 @@ def same_settings(path: Path, settings: dict[str, Any]) -> None:
 
 
 def calibrate(options: Namespace) -> None:
+    own(options.run)
     opened = open_run(options)
     asked = options.control or ("" if options.quality else "temperature")
     if asked == "temperature":
@@ -247,7 +248,7 @@ def export(options: Namespace) -> None:
 
 
 def web(options: Namespace) -> None:
-    out = make_site(as_program(options), options.out or options.run / "web", lambda: runtime(options.runtime))
+    out = make_site(as_program(options), options.out or own(options.run) / "web", lambda: runtime(options.runtime))
     print(
         f"the page is {out / 'index.html'}; browsers open it from a server alone: somite web {options.run} --serve, or put the folder on one"
     )

@@ -19,7 +19,8 @@ ID = re.compile(FILE + r"\w[\w.-]*/\w[\w.-]*(/[\w-]+)*")
 RUN = re.compile(FILE + r"(?P<repository>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>\w[\w./-]*))?")
 FILES = ("config.json", "diffusion_pytorch_model.safetensors", "model.safetensors", "recipe.yaml", "weights.safetensors")
 OF_A_RUN = ("recipe.yaml", "weights.safetensors")
-BESIDE = ("temperature.json", *(f"frozen/*/{file}" for file in FILES))  # what a run may have too
+FITTED = ("temperature.json", "control.json", "quality.json")
+BESIDE = (*FITTED, *(f"frozen/*/{file}" for file in FILES))  # what a run may have too
 KEPT = "runs"  # the folder of a store that holds what was had
 LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
 

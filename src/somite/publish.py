@@ -10,8 +10,8 @@ import yaml
 from jsonargparse import Namespace
 
 from .errors import InputError
-from .files import write_text
-from .hub import BESIDE, ID, give
+from .files import read_json, write_json, write_text
+from .hub import BESIDE, FITTED, ID, give
 from .pipeline import Run
 from .places import came
 from .recipe import parse
@@ -43,9 +43,10 @@ def reduced(run: Run, out: Path, name: str, about: str = "", licence: str | None
     out.mkdir(parents=True, exist_ok=True)
     first = about.strip().partition("\n")[0]
     write_text(out / "recipe.yaml", (f"# {first.lstrip('# ')}\n" if first else "") + without_places(run.path / "recipe.yaml"))
-    for file in ("weights.safetensors", "temperature.json"):
+    shutil.copyfile(run.path / "weights.safetensors", out / "weights.safetensors")
+    for file in FITTED:
         if (run.path / file).is_file():
-            shutil.copyfile(run.path / file, out / file)
+            write_json(out / file, without_names(read_json(run.path / file)))
     packed(parse(run.path / "recipe.yaml"), run.path, out)
     write_text(out / "README.md", header(run, licence) + PLACE.sub(r"\1", card(run, name, name, about)))
     return out
@@ -60,6 +61,12 @@ def without_places(path: Path) -> str:
     if isinstance(timesteps, dict) and "path" in timesteps.get("init_args", {}):
         method["timesteps"] = None  # of training, by a table of benefits that lies elsewhere
     return yaml.safe_dump(last_names(recipe), sort_keys=False, width=140)
+
+
+def without_names(fitted: dict[str, Any]) -> dict[str, Any]:
+    """What was fitted on cases, of which the digests are kept, so that they are known again, and the names are not."""
+    cases = fitted.get("cases")
+    return {**fitted, "cases": {str(i): digest for i, digest in enumerate(cases.values())}} if isinstance(cases, dict) else fitted
 
 
 def last_names(tree: Any) -> Any:  # noqa: ANN401 - a YAML tree
