@@ -83,17 +83,17 @@ def run_of(source: str, store: Path) -> Path:
             )
         )
     except ImportError as error:
-        raise no_run(source, "for the Hugging Face hub install its library: pip install 'somite[hub]'") from error
+        raise no_run(source, "needs its library to be asked: pip install 'somite[hub]'") from error
     except Exception as error:  # of the network, the hub, its answers
-        raise no_run(source, f"and the Hugging Face hub {refusal(error, 'read')}") from error
+        raise no_run(source, refusal(error, "read")) from error
     lacks = [name for name in OF_A_RUN if not (folder / name).is_file()]
     if lacks:
-        raise no_run(source, f"and on the Hugging Face hub it is no run of somite's: it has no {lacks[0]}; `somite push` gives a run there")
+        raise no_run(source, f"has no run of somite's there: it has no {lacks[0]}; `somite push` gives a run there")
     return folder
 
 
 def no_run(source: str, why: str) -> InputError:
-    return InputError(f"{source} is no run folder here, {why}")
+    return InputError(f"{source} is no run folder here, and the Hugging Face hub {why}")
 
 
 def give(folder: Path, repository: str, public: bool) -> str:
