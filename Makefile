@@ -1,5 +1,5 @@
 # make demo: set-up, then train, predict, evaluate and report on bundled real images.   make test: set-up, then the tests.
-.PHONY: demo test test-all test-study test-web lint docs paper bench clean
+.PHONY: demo test test-all test-study test-web lint docs paper bench wheel clean
 PYTHON ?= python3
 VENV ?= .venv
 EXTRAS ?= dev
@@ -41,6 +41,10 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/geca.py
 	$(BIN)/python benchmarks/sdseg.py
 	$(BIN)/python benchmarks/features.py
+
+# Builds sdist and wheel into dist/ and tries them in empty environments; makes its own.
+wheel:
+	.ci/wheel $(PYTHON)
 
 clean:
 	rm -rf .venv .venv-highest site

@@ -108,7 +108,7 @@ def parser() -> Parser:
         type=Path,
         help="PNG, JPG, TIFF, NIfTI, NRRD or MHA files, folders of a DICOM series, or folders of any of these",
     )
-    predict.add_argument("--out", type=Path, required=True, help="folder for the outputs")
+    predict.add_argument("--out", type=Path, default=Path("predictions"), help="folder for the outputs (default: predictions)")
     predict.add_argument("--channel-files", type=int, default=1, metavar="N", help="files of one image: x_0000, x_0001 ... (nnU-Net)")
     predict.add_argument(
         "--save",
@@ -221,6 +221,17 @@ def parser() -> Parser:
     web.add_argument("--serve", action="store_true", help="then show it on this machine, at http://localhost")
     web.add_argument("--port", type=int, default=8765, help="of --serve (default: 8765)")
 
+    push = commands.add_parser("push", help="give a run to the Hugging Face hub, with its card")
+    push.add_argument("run", type=Path, help="a run folder")
+    push.add_argument("repository", metavar="ORG/NAME", help="made where it is not there yet, and private")
+    push.add_argument("--public", action="store_true", help="for everybody to see")
+    push.add_argument(
+        "--about", type=Path, metavar="FILE", help="Markdown on the data (origin, licence, limits) for the card; its first line says all"
+    )
+    push.add_argument("--licence", metavar="ID", help="of the weights, as the hub names licences: cc-by-4.0, apache-2.0 ...")
+    push.add_argument("--dry-run", type=Path, metavar="DIR", help="write there what would be pushed, and push nothing")
+    push.add_argument("--trust", action="store_true", help="build classes from outside somite that the run names")
+
     pack = commands.add_parser("pack", help="copy the frozen parts that a run needs (an autoencoder, a backbone) into its folder")
     pack.add_argument("run", type=Path)
 
@@ -235,6 +246,7 @@ def parser() -> Parser:
 
     add_analyses(commands)
     add_studies(commands)
+    commands.add_parser("zoo", help="list the trained runs that come with somite: `somite predict zoo/nuclei IMAGE`")
     commands.add_parser("recipes", help="list the bundled recipes")
     return made
 

@@ -33,7 +33,9 @@ from .export.admit import deterministic
 from .files import read_json
 from .generation import asked, generate
 from .pipeline import Run
+from .places import own, zoo
 from .progress import tracked
+from .publish import push, reduced
 from .report.card import write_card
 from .report.html import write_report
 from .report.several import write_several
@@ -89,13 +91,15 @@ def evaluate(options: Namespace) -> None:
         if options.out is None:
             raise InputError("--data evaluates on other data than the run's own; name a folder for the results with --out")
         opened = opened.on(options.data)
+    elif opened.data.root is None:
+        raise InputError(f"{options.run} came without its data; name a data set with --data DIR, and a folder for the results with --out")
     else:
         opened.unseen(opened.recipe.data.cases(options.split))
     if options.folds and options.out is None:
         raise InputError("--with scores an ensemble of several runs, which none of them should hold; name a folder with --out")
-    out = options.out or (options.run if options.split == "test" else options.run / options.split)
+    out = options.out or (own(options.run) if options.split == "test" else own(options.run) / options.split)
     if not options.plain:
-        for path in (control.path_of(options.run), quality.path_of(options.run)):
+        for path in (control.path_of(opened.path), quality.path_of(opened.path)):
             calibration.unseen(path, opened.recipe.data.cases(options.split))
     summary = evaluation.evaluate(opened, options.split, out, tracked, judging)
     print(evaluation.table(summary))
@@ -184,6 +188,7 @@ def same_settings(path: Path, settings: dict[str, Any]) -> None:
 
 
 def calibrate(options: Namespace) -> None:
+    own(options.run)
     opened = open_run(options)
     asked = options.control or ("" if options.quality else "temperature")
     if asked == "temperature":
@@ -243,7 +248,7 @@ def export(options: Namespace) -> None:
 
 
 def web(options: Namespace) -> None:
-    out = make_site(as_program(options), options.out or options.run / "web", lambda: runtime(options.runtime))
+    out = make_site(as_program(options), options.out or own(options.run) / "web", lambda: runtime(options.runtime))
     print(
         f"the page is {out / 'index.html'}; browsers open it from a server alone: somite web {options.run} --serve, or put the folder on one"
     )
@@ -252,9 +257,26 @@ def web(options: Namespace) -> None:
 
 
 def pack(options: Namespace) -> None:
-    put = store.pack(recipe.parse(options.run / "recipe.yaml"), options.run)
+    put = store.pack(recipe.parse(own(options.run) / "recipe.yaml"), options.run)
     told = f"{len(put)} frozen parts are in {options.run / store.FOLDER}" if put else "its recipe names no frozen part"
     print(f"{options.run} is whole: {told}; copy the folder wherever you like")
+
+
+def push_(options: Namespace) -> None:
+    if options.about and not options.about.is_file():
+        raise InputError(f"--about {options.about} is not there; give a Markdown file on the data")
+    about = options.about.read_text(encoding="utf-8") if options.about else ""
+    run = pipeline.load(options.run, options.trust, "cpu")
+    if options.dry_run:
+        print(f"{reduced(run, options.dry_run, options.repository, about, options.licence)} holds what would be pushed; nothing was")
+        return
+    address = push(run, options.repository, options.public, about, options.licence)
+    print(f"pushed to {address}; open it: somite predict {options.repository} IMAGE")
+
+
+def zoo_(options: Namespace) -> None:
+    for name, folder in zoo().items():
+        print(f"{name:20} {recipe.header(folder / 'recipe.yaml').splitlines()[0]}")
 
 
 def plan(options: Namespace) -> None:
@@ -276,25 +298,25 @@ def spell(hours: float) -> str:
 def analyse(options: Namespace) -> None:
     match options.analysis:
         case "timesteps":
-            out = options.out or options.run / "timesteps"
+            out = options.out or own(options.run) / "timesteps"
             found = analyse_timesteps(
                 open_run(options), options.split, out, options.count, options.draws, options.limit, seed=options.seed, progress=tracked
             )
         case "raters":
-            out = options.out or options.run / "raters"
+            out = options.out or own(options.run) / "raters"
             found = analyse_raters(open_run(options), out, options.split, options.sizes, options.limit, tracked)
         case "stability":
-            out, asked = options.out or options.run / "stability", (options.seeds, options.limit, options.lpips, options.published)
+            out, asked = options.out or own(options.run) / "stability", (options.seeds, options.limit, options.lpips, options.published)
             found = analyse_stability(open_run(options), out, options.split, *asked, tracked)
             print(stability_table(read_json(found["summary"])))
         case "placement":
-            out = options.out or options.run / "placement"
+            out = options.out or own(options.run) / "placement"
             found = analyse_placement(open_run(options), options.table, out, options.counts, options.split, options.limit, tracked)
         case "fingerprint":
             roots = [NUCLEI if root == "nuclei" else Path(root) for root in options.data]
             found = analyse_fingerprint(roots, options.out, options.size, options.train, seed=options.seed, progress=tracked)
         case "features":
-            out, given = options.out or options.run / "features", (options.timesteps, options.voxels, options.noise, options.labels)
+            out, given = options.out or own(options.run) / "features", (options.timesteps, options.voxels, options.noise, options.labels)
             found = analyse_features(open_run(options), options.data, out, options.split, options.limit, *given, options.seed, tracked)
             print(features_table(read_json(found["summary"])))
         case _:
@@ -347,10 +369,12 @@ COMMANDS: dict[str, Callable[[Namespace], int | None]] = {
     "export": export,
     "web": web,
     "pack": pack,
+    "push": push_,
     "plan": plan,
     "analyse": analyse,
     "study": study,
     "recipes": recipes,
+    "zoo": zoo_,
 }
 
 
