@@ -155,7 +155,7 @@ def test_steps_placed_by_the_benefit(root, run, tmp_path, capsys):
 
 
 NOT_HEEDED = {
-    "calibrate": ["--with x", "--calibrated"],
+    "calibrate": ["--with x"],
     "analyse timesteps": ["--with x", "--members 7", "--steps 3", "--benefit x.csv", "--readout cal", "--calibrated"],
     "analyse placement": ["--benefit x.csv", "--calibrated", "--counts 2"],
     "analyse raters": ["--with x", "--calibrated", "--sizes 2"],

@@ -178,7 +178,7 @@ def test_an_empty_folder_says_how_to_begin(tmp_path, monkeypatch, capsys):
     assert main([]) == 0
     told = capsys.readouterr().out
     lines = [line.split("  ")[1] for line in told.splitlines() if line.startswith("  somite")]
-    assert [line.split()[1] for line in lines] == ["demo", "doctor", "train", "recipes"]
+    assert [line.split()[1] for line in lines] == ["predict", "demo", "doctor", "train", "recipes"]
     assert main(["runs"]) == 0
     assert "no runs here" in capsys.readouterr().out
 

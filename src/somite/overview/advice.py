@@ -11,6 +11,7 @@ from .table import data_key, scored
 MOST = 6  # runs that are told of in full
 FIRST = """No runs in this folder yet. To begin:
 
+  somite predict zoo/nuclei IMAGE                                      a mask of your image by a run that comes with somite (somite zoo)
   somite demo                                                          train, predict, evaluate and report on bundled real images (minutes)
   somite doctor DIR                                                    check your own images and masks; then train on them:
   somite train medsegdiffnca/small --data.root DIR --out runs/mine     minutes on two cores; the same line again resumes
