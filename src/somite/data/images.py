@@ -7,8 +7,11 @@ that the file stores. What has no single meaning (transparency, several pages, s
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from jaxtyping import Float32, Int32
@@ -18,11 +21,14 @@ from PIL.TiffImagePlugin import TiffImageFile
 from ..errors import InputError
 from ..files import replacing
 from .geometry import Header
-from .voxels import NotFiniteError
+from .voxels import NotFiniteError, memory, too_large
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error)
+PIXELS = 2**29  # a square of 23,170 pixels a side; with more, a slide is cut into tiles anyway
+_ARRAYS = 9  # bytes a sample of what is made of it: the file's, and two arrays of float32
+_BOUND = Lock()
 _STANDARD = 57.6  # mean of the luminance table that libjpeg scales, of quality 50
 _ORIENTATION, _BITS, _PHOTOMETRIC = 274, 258, 262  # tags of EXIF and TIFF
 
@@ -122,7 +128,8 @@ def _open(path: Path, pixels: bool = True) -> _Picture:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns about damage that it then raises, or that is no damage
             # By handle: by name, Pillow 13 maps uncompressed TIFFs to memory and garbles those with a rotation tag.
-            with path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
+            with path.open("rb") as file, _unbounded(), Image.open(file, formats=_FORMATS) as image:
+                _refuse_large(image, path)
                 _refuse_pages(image, path)
                 bits = _stored_bits(image, path)
                 turned = image.getexif().get(_ORIENTATION, 1) != 1
@@ -133,12 +140,36 @@ def _open(path: Path, pixels: bool = True) -> _Picture:
                 return _Picture(image, bits, turned)
     except InputError:
         raise
-    except Image.DecompressionBombError as error:
-        raise InputError(f"{path} has too many pixels to read at once: cut it into tiles or shrink it") from error
+    except MemoryError as error:
+        raise too_large(path) from error
     except Image.UnidentifiedImageError as error:
         raise InputError(f"{path} is not an image that somite reads, or its header is damaged: save it as 8- or 16-bit PNG") from error
     except _DAMAGE as error:
         raise damaged(path, error) from error
+
+
+@contextmanager
+def _unbounded() -> Iterator[None]:
+    """Without Pillow's own bound, a third of ours: one number for the whole process, looked at where files are opened and loaded."""
+    with _BOUND:
+        theirs, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = theirs
+
+
+def _refuse_large(image: Image.Image, path: Path) -> None:
+    """A header may promise any number of pixels, and a packed file of some kB can hold them."""
+    pixels = image.width * image.height
+    if pixels > PIXELS:
+        raise _too_many(path)
+    if pixels * len(image.getbands()) * _ARRAYS > memory():
+        raise too_large(path)
+
+
+def _too_many(path: Path) -> InputError:
+    return InputError(f"{path} has too many pixels to read at once (more than {PIXELS:,}): cut it into tiles or shrink it")
 
 
 def _refuse_pages(image: Image.Image, path: Path) -> None:

@@ -1,7 +1,11 @@
 """README.md of a run folder: a model card that says what the weights are, how to use them, and what they are not for."""
 
+import json
+import shlex
+from html import escape
 from pathlib import Path
 
+from ..errors import one_line
 from ..files import write_text
 from ..pipeline import Run
 from ..wording import count, number, size
@@ -25,17 +29,17 @@ def what(run: Run, past: History) -> str:
         f"- **Method:** {method(run)}, {count(steps, 'reverse step')}, {count(members, 'member')} a case",
         "- **Recipe:** `recipe.yaml`, every default written out",
     ]
-    return f"# {title(run, past.environment)}\n\n**{words.NOTICE}**\n\n" + "\n".join(facts)
+    return f"# {escape(one_line(title(run, past.environment)), quote=False)}\n\n**{words.NOTICE}**\n\n" + "\n".join(facts)
 
 
 def use(run: Run) -> str:
     members, name = run.recipe.task.members, run.path.resolve().name
-    shell = f"somite predict {name} IMAGE --out predictions --members {members}"
+    shell = f"somite predict {shlex.quote(name)} IMAGE --out predictions --members {members}"
     python = "\n".join(
         [
             "import somite",
             "",
-            f'run = somite.load("{name}")',
+            f"run = somite.load({json.dumps(name, ensure_ascii=False)})",
             f'result = run.predict("image.png", members={members})',
             ", ".join(f"result.{name}" for name in run.recipe.task.fields) or "result",
         ]

@@ -67,6 +67,7 @@ def train_alone(config: Namespace, out: Path, name: str) -> None:
     warn_of_gain(recipe.method, precision)
     trainer = make_trainer(recipe, out, precision)
     last = out / LAST
+    sweep(out)
     step = resumed_step(last)
     if step:
         say(f"{out}: going on from step {step} of {recipe.training.steps}")
@@ -85,7 +86,7 @@ def train_alone(config: Namespace, out: Path, name: str) -> None:
         if trainer.interrupted:
             raise KeyboardInterrupt from None
         raise
-    except RuntimeError as error:
+    except Exception as error:  # a signal's handler says it, wherever training is at that moment
         lost = lost_worker(error)
         if lost is None:
             raise
@@ -227,6 +228,13 @@ def validation(data: Data, rank: int, world: int) -> DataLoader:
         return data.watched(cases[index]), name
 
     return DataLoader(items, batch_size=1, collate_fn=load)  # type: ignore[arg-type]
+
+
+def sweep(out: Path) -> None:
+    """What a process that was killed was writing: under a name of its own, and as large as a checkpoint. Nobody else writes here now."""
+    for name in (LAST, "weights.safetensors", "training.json", "metrics.csv"):
+        for left in (out / name).parent.glob(f".????????-{Path(name).name}"):
+            left.unlink(missing_ok=True)
 
 
 def resumed_step(last: Path) -> int:

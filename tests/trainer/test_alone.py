@@ -137,6 +137,7 @@ def test_an_infinite_gradient_reaches_no_checkpoint(root, tmp_path, monkeypatch,
 
 
 @pytest.mark.slow
+@pytest.mark.fault
 def test_a_loader_process_that_is_killed_is_told_as_such(root, tmp_path):
     out = tmp_path / "run"
     line = training(root, out, "--training.workers=1", "--training.steps=100000", "--training.checkpoint=5", "--training.validate=100000")
@@ -148,11 +149,12 @@ def test_a_loader_process_that_is_killed_is_told_as_such(root, tmp_path):
     children = [int(pid) for pid in open(f"/proc/{process.pid}/task/{process.pid}/children").read().split()]
     os.kill(children[-1], signal.SIGKILL)
     _, told = process.communicate(timeout=100)
-    assert process.returncode == 2
+    assert process.returncode == 2, told
     assert "ended from outside by the signal 'Killed'" in told and "--training.workers" in told and len(told.strip().splitlines()) == 1
 
 
 @pytest.mark.slow
+@pytest.mark.fault
 def test_what_a_loader_process_finds_wrong_is_told_as_if_it_were_this_one(root, tmp_path):
     """The file is spoilt after the check before training."""
     data = tmp_path / "data"
