@@ -20,7 +20,7 @@ test-study: $(READY)
 
 # Kills, full disks, hostile and broken files: what may happen to a run, and loses nothing. About a quarter of an hour on two cores.
 test-faults: $(READY)
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -q tests/faults $(ARGS)
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -q tests/faults tests/trainer/test_alone.py tests/trainer/test_resume.py $(ARGS)
 
 # The same broken files by the hundred thousand; SEED draws others.
 fuzz: $(READY)
@@ -42,6 +42,8 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/geca.py
 	$(BIN)/python benchmarks/sdseg.py
 	$(BIN)/python benchmarks/features.py
+	$(BIN)/python benchmarks/load.py
+	$(BIN)/python benchmarks/reproducibility.py
 
 clean:
 	rm -rf .venv .venv-highest site

@@ -28,7 +28,7 @@ from somite.data import dicom, images, itk, labelled, nifti, packed, published, 
 from somite.errors import InputError
 
 LIMIT_S = 10.0  # processor time of one file
-MEMORY = 2**30  # bytes of address space above what the process has when it begins
+MEMORY = 2**29  # bytes of address space above what the process has when it begins
 WORDS = (b"-1", b"0", b"9" * 12, b"1e400", b"nan", b"..", b"/", b"\0", b"\xff", b'"', b"\n", b",", b"{", b"[", b": ", b"&a [*a]", b"null", b"\xef\xbb\xbf")
 
 
@@ -101,7 +101,7 @@ def broken(kind: str, good: list[bytes], seed: int) -> Iterator[bytes]:
     while True:
         draw = random.Random(f"{kind}/{seed}/{n}")
         data = bytearray(draw.choice(good))
-        for _ in range(1 + int(draw.expovariate(0.4))):
+        for _ in range(1 + int(draw.expovariate(0.8))):
             change(data, draw)
         repack = seeds.REPACKED.get(kind)
         yield repack(bytes(data)) if repack and (kind == "nii.gz" or draw.random() < 0.7) else bytes(data)

@@ -150,15 +150,13 @@ def checksummed(data: bytes) -> bytes:
 
 def zipped(data: bytes) -> bytes:
     """A zip file, stored, whose members' checksums are true again; others as they are."""
+    buffer = io.BytesIO()
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            found = {info.filename: data_of(data, info) for info in archive.infolist()}
+        with zipfile.ZipFile(io.BytesIO(data)) as archive, zipfile.ZipFile(buffer, "w") as made:
+            for info in archive.infolist():
+                made.writestr(info.filename, data_of(data, info))
     except Exception:  # zipfile's zoo, of files that this program broke
         return data
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name, content in found.items():
-            archive.writestr(name, content)
     return buffer.getvalue()
 
 

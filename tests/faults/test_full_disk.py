@@ -29,7 +29,10 @@ TOLD = ("environment.json", "tensorboard", "cases.csv", "README.md", "report.htm
 def place(tmp_path_factory):
     """A run of a network whose weights are known, that was evaluated and calibrated."""
     place = tmp_path_factory.mktemp("place")
-    write_phantoms(place / "data", 12, (16, 20))
+    data = write_phantoms(place / "data", 26, (16, 20))
+    ids = sorted(path.stem for path in (data / "images").iterdir())
+    (data / "groups.csv").write_text("id,group\n" + "".join(f"{name},{name}\n" for name in ids))
+    (data / "splits.json").write_text(json.dumps({"train": ids[:4], "val": ids[4:22], "test": ids[22:]}))
     write_phantoms(place / "more", 10, (16, 20), seed=9)
     (place / "linear.yaml").write_text(RECIPE)
     run = place / "run"
@@ -77,17 +80,20 @@ def plain(name: str, content: bytes) -> object:
     return {key: value for key, value in tree.items() if key not in ("environment", "seconds")} if isinstance(tree, dict) else tree
 
 
+FSYNC = os.fsync
+
+
 class Disk:
     """Full from the n-th file on; n None: never. Counts."""
 
     def __init__(self, n=None):
-        self.n, self.count, self.fsync = n, 0, os.fsync
+        self.n, self.count = n, 0
 
     def __call__(self, handle):
         self.count += 1
         if self.n is not None and self.count > self.n:
             raise OSError(errno.ENOSPC, "No space left on device")
-        self.fsync(handle)
+        FSYNC(handle)
 
 
 @pytest.mark.parametrize("command", LINES)

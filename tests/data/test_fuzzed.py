@@ -1,0 +1,64 @@
+"""What broken files once did other than be refused in a sentence (`make fuzz` found them)."""
+
+import io
+import json
+import zipfile
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+
+from somite.data import labelled, nifti, published, sources
+from somite.errors import InputError
+
+
+def test_a_nifti_2_file_that_ends_within_its_header(tmp_path):
+    path = tmp_path / "a.nii"
+    path.write_bytes(nib.Nifti2Image(np.zeros((2, 2, 2), np.uint8), np.eye(4)).to_bytes()[:400])
+    for read in (nifti.read_volume, nifti.read_labels, nifti.read_header):
+        with pytest.raises(InputError, match="truncated or damaged"):
+            read(path)
+
+
+def npz(path, **members):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(f"{name}.npy", content)
+    return path
+
+
+def array(values):
+    buffer = io.BytesIO()
+    np.save(buffer, values)
+    return buffer.getvalue()
+
+
+HEADER = b"\x93NUMPY\x01\x00\x08\x00{'a': (1"  # a header that never closes its bracket, which Python's tokenizer complains of
+
+
+@pytest.mark.parametrize("labels", [b"no array", HEADER, array(np.array("x")), array(np.array(["a", "b"]))], ids=["bytes", "header", "scalar", "text"])
+def test_an_npz_with_something_else_for_labels(tmp_path, labels):
+    path = npz(tmp_path / "a.npz", train_images=array(np.zeros((2, 4, 4), np.uint8)), train_labels=labels)
+    with pytest.raises(InputError, match=r"a\.npz"):
+        labelled.find(path)
+
+
+@pytest.mark.parametrize("groups", [["a"], "a", 3, [["a"]]])
+def test_a_list_of_splits_whose_groups_are_none(tmp_path, groups):
+    for part in ("images", "masks"):
+        (tmp_path / part).mkdir()
+        Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / part / "a.png")
+    path = tmp_path / "list.json"
+    path.write_text(json.dumps({"train": ["a"], "groups": groups}))
+    with pytest.raises(InputError, match="groups"):
+        published.resplit(sources.find(tmp_path), str(path))
+
+
+def test_an_id_that_would_break_the_line(tmp_path):
+    (tmp_path / "images").mkdir()
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "images" / "a.png")
+    (tmp_path / "labels.csv").write_text('id,kind\n"b\nc",x\na,y\n')
+    with pytest.raises(InputError) as told:
+        labelled.find(tmp_path)
+    assert "b\\nc" in str(told.value) and len(str(told.value).splitlines()) == 1
