@@ -90,7 +90,13 @@ def large(folder: Path, side: int, tile: int) -> dict:
     process = subprocess.Popen([*line, "--members", "1", "--save", "mask", "--tile", str(tile)], stdout=subprocess.DEVNULL)
     _, status, used = os.wait4(process.pid, 0)
     assert status == 0
-    return {"side": side, "tile": tile, "seconds": time.monotonic() - began, "processor seconds": used.ru_utime + used.ru_stime, "MiB": used.ru_maxrss / 1024}
+    return {
+        "side": side,
+        "tile": tile,
+        "seconds": time.monotonic() - began,
+        "processor seconds": used.ru_utime + used.ru_stime,
+        "MiB": used.ru_maxrss / 1024,
+    }
 
 
 def table(values: dict, load: float) -> str:

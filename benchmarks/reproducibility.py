@@ -44,7 +44,13 @@ def environ(threads: int, capability: str) -> dict[str, str]:
 
 
 def trained(recipe: str, data: Path, out: Path, threads: int, capability: str, steps: int) -> dict[str, np.ndarray]:
-    size = [f"--training.steps={steps}", f"--training.validate={steps}", "--training.warmup=5", "--training.ema=0", "--training.precision=32-true"]
+    size = [
+        f"--training.steps={steps}",
+        f"--training.validate={steps}",
+        "--training.warmup=5",
+        "--training.ema=0",
+        "--training.precision=32-true",
+    ]
     line = [sys.executable, "-m", "somite", "train", recipe, f"--data.root={data}", "--out", str(out), *RECIPES[recipe], *size]
     subprocess.run(line, env=environ(threads, capability), check=True, stdout=subprocess.DEVNULL)
     return load_file(out / "weights.safetensors")
@@ -61,7 +67,12 @@ def predicted(run: Path, data: Path, out: Path, threads: int, capability: str) -
 def apart(ours: list[np.ndarray], theirs: list[np.ndarray]) -> dict[str, float]:
     """The largest difference, and relative to the root mean square of all numbers."""
     a, b = (np.concatenate([one.ravel().astype(np.float64) for one in some]) for some in (ours, theirs))
-    return {"max": float(np.abs(a - b).max()), "relative": float(np.linalg.norm(a - b) / np.linalg.norm(a)), "masks": int(((a >= 0.5) != (b >= 0.5)).sum()), "numbers": a.size}
+    return {
+        "max": float(np.abs(a - b).max()),
+        "relative": float(np.linalg.norm(a - b) / np.linalg.norm(a)),
+        "masks": int(((a >= 0.5) != (b >= 0.5)).sum()),
+        "numbers": a.size,
+    }
 
 
 def measure(recipe: str, folder: Path, settings: list[tuple[int, str]], steps: int) -> list[dict]:

@@ -37,7 +37,9 @@ def array(values):
 HEADER = b"\x93NUMPY\x01\x00\x08\x00{'a': (1"  # a header that never closes its bracket, which Python's tokenizer complains of
 
 
-@pytest.mark.parametrize("labels", [b"no array", HEADER, array(np.array("x")), array(np.array(["a", "b"]))], ids=["bytes", "header", "scalar", "text"])
+@pytest.mark.parametrize(
+    "labels", [b"no array", HEADER, array(np.array("x")), array(np.array(["a", "b"]))], ids=["bytes", "header", "scalar", "text"]
+)
 def test_an_npz_with_something_else_for_labels(tmp_path, labels):
     path = npz(tmp_path / "a.npz", train_images=array(np.zeros((2, 4, 4), np.uint8)), train_labels=labels)
     with pytest.raises(InputError, match=r"a\.npz"):

@@ -22,14 +22,32 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import seeds
-
 from somite import checkpoint, trust
 from somite.data import dicom, images, itk, labelled, nifti, packed, published, sources
 from somite.errors import InputError
 
 LIMIT_S = 10.0  # processor time of one file
 MEMORY = 2**29  # bytes of address space above what the process has when it begins
-WORDS = (b"-1", b"0", b"9" * 12, b"1e400", b"nan", b"..", b"/", b"\0", b"\xff", b'"', b"\n", b",", b"{", b"[", b": ", b"&a [*a]", b"null", b"\xef\xbb\xbf")
+WORDS = (
+    b"-1",
+    b"0",
+    b"9" * 12,
+    b"1e400",
+    b"nan",
+    b"..",
+    b"/",
+    b"\0",
+    b"\xff",
+    b'"',
+    b"\n",
+    b",",
+    b"{",
+    b"[",
+    b": ",
+    b"&a [*a]",
+    b"null",
+    b"\xef\xbb\xbf",
+)
 
 
 @dataclass(frozen=True)
@@ -121,9 +139,9 @@ def change(data: bytearray, draw: random.Random) -> None:
             data[at] = draw.randrange(256)
         case 2:
             size = draw.choice((2, 4, 8))
-            data[at : at + size] = draw.choice((0, 1, 2 ** (8 * size - 1) - 1, 2 ** (8 * size - 1), 2 ** (8 * size) - 1, 2 ** (4 * size))).to_bytes(
-                size, draw.choice(("little", "big"))
-            )
+            data[at : at + size] = draw.choice(
+                (0, 1, 2 ** (8 * size - 1) - 1, 2 ** (8 * size - 1), 2 ** (8 * size) - 1, 2 ** (4 * size))
+            ).to_bytes(size, draw.choice(("little", "big")))
         case 3:
             data[at:at] = draw.choice(WORDS)
         case 4:
@@ -173,7 +191,14 @@ def fuzz(kind: str, count: int, seed: int, out: Path) -> dict[str, object]:
         tally[worst] += 1
     shutil.rmtree(folder)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"kind": kind, "files": count, **tally, "slowest_s": round(slowest, 2), "peak_mib": round(peak), "crashes": list(crashes.values())}
+    return {
+        "kind": kind,
+        "files": count,
+        **tally,
+        "slowest_s": round(slowest, 2),
+        "peak_mib": round(peak),
+        "crashes": list(crashes.values()),
+    }
 
 
 if __name__ == "__main__":

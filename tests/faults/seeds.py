@@ -67,7 +67,7 @@ def nii() -> list[bytes]:
 
 
 def itk(*suffixes: str) -> list[bytes]:
-    import SimpleITK as sitk  # noqa: N813
+    import SimpleITK as sitk
 
     image = sitk.GetImageFromArray(RANDOM.integers(0, 4, (3, 4, 5)).astype(np.int16))
     found = []

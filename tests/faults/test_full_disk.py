@@ -122,7 +122,8 @@ def test_a_disk_that_fills_up(place, tmp_path, monkeypatch, capsys, command):
         assert not [line for line in told if "Traceback" in line]
         left = files(at)
         assert {name: left.get(name) for name in before} == {
-            name: content if name not in expected or name not in changed(before, expected) else left.get(name) for name, content in before.items()
+            name: content if name not in expected or name not in changed(before, expected) else left.get(name)
+            for name, content in before.items()
         }
         for name in changed(before, expected) & {*before}:
             assert left[name] == before[name] or whole_json(name, left[name])

@@ -14,7 +14,6 @@ from ..tasks.task import Glimpse, Task
 from ..training import Training
 from ..types import Sample
 
-
 NAMED = 6  # files of a batch
 
 
