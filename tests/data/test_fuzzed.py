@@ -64,3 +64,11 @@ def test_an_id_that_would_break_the_line(tmp_path):
     with pytest.raises(InputError) as told:
         labelled.find(tmp_path)
     assert "b\\nc" in str(told.value) and len(str(told.value).splitlines()) == 1
+
+
+def test_a_table_with_cells_beyond_the_last_column(tmp_path):
+    (tmp_path / "images").mkdir()
+    for name in "ab":
+        Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "images" / f"{name}.png")
+    (tmp_path / "labels.csv").write_text("id,kind\na,x,1\nb,y\n")
+    assert labelled.find(tmp_path).classes == ("x", "y")
