@@ -28,22 +28,31 @@ RECIPES = {
     "medsegdiffnca/demo": ["--data.crop=32", "--data.preprocess.size=null", "--training.batch=4"],
     "segdiff/small": ["--method.network.channels=32", "--data.crop=32", "--data.preprocess.size=null", "--training.batch=2"],
 }
-PREDICT = """
+# In one process: train, then answer images by the reference's weights.
+WORK = """
 import sys, numpy, torch
-torch.set_num_threads(int(sys.argv[1]))
+threads, answers, reference, images, *line = sys.argv[1:]
+torch.set_num_threads(int(threads))
+from somite.cli import main
+assert main(line) == 0
 import somite
-run = somite.load(sys.argv[2], device="cpu")
-maps = [run.predict(path).probability for path in sys.argv[4:]]
-numpy.savez(sys.argv[3], *maps)
+run = somite.load(reference, device="cpu")
+numpy.savez(answers, *[run.predict(path).probability for path in images.split(":")])
 """
 
 
 def environ(threads: int, capability: str) -> dict[str, str]:
-    more = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "ATEN_CPU_CAPABILITY": capability}
+    more = {
+        "OMP_NUM_THREADS": str(threads),
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "MKL_NUM_THREADS": str(threads),
+        "ATEN_CPU_CAPABILITY": capability,
+    }
     return {**os.environ, **more, "ONEDNN_MAX_CPU_ISA": ONEDNN[capability]}
 
 
-def trained(recipe: str, data: Path, out: Path, threads: int, capability: str, steps: int) -> dict[str, np.ndarray]:
+def work(recipe: str, data: Path, out: Path, reference: Path, threads: int, capability: str, steps: int) -> tuple[list[np.ndarray], ...]:
+    """The weights after training, and the probabilities that the reference's weights give."""
     size = [
         f"--training.steps={steps}",
         f"--training.validate={steps}",
@@ -51,17 +60,12 @@ def trained(recipe: str, data: Path, out: Path, threads: int, capability: str, s
         "--training.ema=0",
         "--training.precision=32-true",
     ]
-    line = [sys.executable, "-m", "somite", "train", recipe, f"--data.root={data}", "--out", str(out), *RECIPES[recipe], *size]
-    subprocess.run(line, env=environ(threads, capability), check=True, stdout=subprocess.DEVNULL)
-    return load_file(out / "weights.safetensors")
-
-
-def predicted(run: Path, data: Path, out: Path, threads: int, capability: str) -> list[np.ndarray]:
-    images = sorted(str(path) for path in (data / "images").iterdir())[:4]
-    line = [sys.executable, "-c", PREDICT, str(threads), str(run), str(out), *images]
-    subprocess.run(line, env=environ(threads, capability), check=True)
-    with np.load(out) as found:
-        return [found[name] for name in found.files]
+    line = ["train", recipe, f"--data.root={data}", "--out", str(out), *RECIPES[recipe], *size]
+    answers, images = out.with_suffix(".npz"), ":".join(sorted(str(path) for path in (data / "images").iterdir())[:4])
+    told = [sys.executable, "-c", WORK, str(threads), str(answers), str(reference), images, *line]
+    subprocess.run(told, env=environ(threads, capability), check=True, stdout=subprocess.DEVNULL)
+    with np.load(answers) as found:
+        return list(load_file(out / "weights.safetensors").values()), [found[name] for name in found.files]
 
 
 def apart(ours: list[np.ndarray], theirs: list[np.ndarray]) -> dict[str, float]:
@@ -77,14 +81,14 @@ def apart(ours: list[np.ndarray], theirs: list[np.ndarray]) -> dict[str, float]:
 
 def measure(recipe: str, folder: Path, settings: list[tuple[int, str]], steps: int) -> list[dict]:
     data = write_phantoms(folder / "data", 12, (48, 48))
-    names = [settings[0], *settings]  # the reference twice
-    weights, maps, rows = [], [], []
-    for index, (threads, capability) in enumerate(names):
-        weights.append(list(trained(recipe, data, folder / f"run{index}", threads, capability, steps).values()))
-        maps.append(predicted(folder / "run0", data, folder / f"maps{index}.npz", threads, capability))  # of the same weights
+    found, rows = [], []
+    for index, (threads, capability) in enumerate([settings[0], *settings]):  # the reference twice
+        found.append(work(recipe, data, folder / f"run{index}", folder / "run0", threads, capability, steps))
         if index:
             row = {"recipe": recipe, "threads": threads, "capability": capability, "steps": steps}
-            rows.append({**row, "trained": apart(weights[0], weights[-1]), "predicted": apart(maps[0], maps[-1])})
+            trained, predicted = (apart(first, here) for first, here in zip(found[0], found[-1], strict=True))
+            rows.append({**row, "trained": trained, "predicted": predicted})
+            print(rows[-1], file=sys.stderr, flush=True)
     return rows
 
 
@@ -118,7 +122,8 @@ def main() -> None:
     options.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     options.add_argument("--out", type=Path, default=RESULTS)
     chosen = options.parse_args()
-    settings = [(threads, capability) for capability in chosen.capabilities for threads in chosen.threads]
+    first = chosen.capabilities[0]
+    settings = [(threads, first) for threads in chosen.threads] + [(chosen.threads[0], other) for other in chosen.capabilities[1:]]
     rows = []
     for recipe in chosen.recipes:
         with tempfile.TemporaryDirectory() as folder:

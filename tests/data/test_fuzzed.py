@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from somite.data import labelled, nifti, published, sources
+from somite.data import images, labelled, nifti, published, sources
 from somite.errors import InputError
 
 
@@ -72,3 +72,13 @@ def test_a_table_with_cells_beyond_the_last_column(tmp_path):
         Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "images" / f"{name}.png")
     (tmp_path / "labels.csv").write_text("id,kind\na,x,1\nb,y\n")
     assert labelled.find(tmp_path).classes == ("x", "y")
+
+
+def test_an_orientation_that_is_no_number(tmp_path):
+    exif = Image.Exif()
+    exif[274] = 6
+    tag = b"\x12\x01\x03\x00" if exif.tobytes()[6:8] == b"II" else b"\x01\x12\x00\x03"
+    assert tag in exif.tobytes()
+    spoilt = exif.tobytes().replace(tag, tag.replace(b"\x03", b"\x07"))  # "undefined" bytes in place of a short
+    Image.new("RGB", (4, 3)).save(tmp_path / "a.jpg", exif=spoilt)
+    assert images.read_header(tmp_path / "a.jpg").shape == images.read_image(tmp_path / "a.jpg").shape[1:] == (3, 4)

@@ -39,7 +39,11 @@ class _Picture:
 
     image: Image.Image
     bits: int
-    turned: bool  # the file asks for a rotation or reflection
+    orientation: int  # EXIF's: 1 upright; others ask for a rotation or reflection, from 5 on with a transposition
+
+    @property
+    def turned(self) -> bool:
+        return self.orientation != 1
 
 
 def read_header(path: Path) -> Header:
@@ -47,7 +51,7 @@ def read_header(path: Path) -> Header:
     picture = _open(path, pixels=False)
     image, mode = picture.image, picture.image.mode
     grey = mode in ("1", "L", "LA", "I", "F") or mode.startswith("I;16")
-    size = image.size if image.getexif().get(_ORIENTATION, 1) < 5 else image.size[::-1]
+    size = image.size if picture.orientation < 5 else image.size[::-1]
     return Header(size[::-1], 1 if grey else 3, "float32" if mode == "F" else f"uint{picture.bits}", None, _quality(image))
 
 
@@ -132,12 +136,13 @@ def _open(path: Path, pixels: bool = True) -> _Picture:
                 _refuse_large(image, path)
                 _refuse_pages(image, path)
                 bits = _stored_bits(image, path)
-                turned = image.getexif().get(_ORIENTATION, 1) != 1
+                told = image.getexif().get(_ORIENTATION, 1)
+                orientation = told if isinstance(told, int) else 1
                 if not pixels:
-                    return _Picture(image, bits, turned)
+                    return _Picture(image, bits, orientation)
                 image.load()
                 ImageOps.exif_transpose(image, in_place=True)
-                return _Picture(image, bits, turned)
+                return _Picture(image, bits, orientation)
     except InputError:
         raise
     except MemoryError as error:
