@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from somite.data import images, labelled, nifti, published, sources
+from somite.data import images, itk, labelled, nifti, published, sources
 from somite.errors import InputError
 
 
@@ -82,3 +82,25 @@ def test_an_orientation_that_is_no_number(tmp_path):
     spoilt = exif.tobytes().replace(tag, tag.replace(b"\x03", b"\x07"))  # "undefined" bytes in place of a short
     Image.new("RGB", (4, 3)).save(tmp_path / "a.jpg", exif=spoilt)
     assert images.read_header(tmp_path / "a.jpg").shape == images.read_image(tmp_path / "a.jpg").shape[1:] == (3, 4)
+
+
+@pytest.mark.parametrize("axes", ["77", "11", "0", "-3", "99999999999"])
+def test_a_metaimage_of_more_axes_than_metaio_has_room_for(tmp_path, axes):
+    """MetaIO writes beyond its arrays, which ended the process."""
+    path = tmp_path / "a.mha"
+    rest = "BinaryData = True\nBinaryDataByteOrderMSB = False\nCompressedData = False\nDimSize = 2 2 2\nElementType = MET_UCHAR"
+    path.write_bytes(f"ObjectType = Image\nNDims = {axes}\n{rest}\nElementDataFile = LOCAL\n".encode() + bytes(8))
+    for read in (itk.read_header, itk.read_volume, itk.read_labels):
+        with pytest.raises(InputError, match="impossible number of axes"):
+            read(path)
+
+
+def test_memory_that_gives_out_after_a_file_was_read(tmp_path, monkeypatch):
+    def full(*_):
+        raise MemoryError
+
+    Image.new("RGB", (4, 3)).save(tmp_path / "a.png")
+    monkeypatch.setattr(images, "_opaque", full)
+    for read in (images.read_image, images.read_labels):
+        with pytest.raises(InputError, match="more memory"):
+            read(tmp_path / "a.png")

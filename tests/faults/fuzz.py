@@ -166,7 +166,8 @@ def fuzz(kind: str, count: int, seed: int, out: Path) -> dict[str, object]:
         path.write_bytes(made.good()[0])
         read(path)
     address_space = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (address_space + MEMORY, address_space + MEMORY))
+    free = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (address_space + MEMORY, free[1]))
     nifti.nib.imageglobals.log_level = logging.CRITICAL
     tally, crashes, slowest = {"read": 0, "refused": 0, "crashed": 0}, {}, 0.0
     for _ in range(count):
@@ -190,6 +191,7 @@ def fuzz(kind: str, count: int, seed: int, out: Path) -> dict[str, object]:
         signal.setitimer(signal.ITIMER_PROF, 0)
         slowest = max(slowest, time.process_time() - began)
         tally[worst] += 1
+    resource.setrlimit(resource.RLIMIT_AS, free)
     shutil.rmtree(folder)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {

@@ -33,6 +33,14 @@ _STANDARD = 57.6  # mean of the luminance table that libjpeg scales, of quality 
 _ORIENTATION, _BITS, _PHOTOMETRIC = 274, 258, 262  # tags of EXIF and TIFF
 
 
+@contextmanager
+def _within_memory(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except MemoryError as error:
+        raise too_large(path) from error
+
+
 @dataclass(frozen=True)
 class _Picture:
     """A decoded file: Pillow's image, upright, and the depth that the file stores, which Pillow forgets."""
@@ -48,7 +56,8 @@ class _Picture:
 
 def read_header(path: Path) -> Header:
     """What the file says of itself; no pixel is decoded. Raises InputError for what is no image of a kind that somite reads."""
-    picture = _open(path, pixels=False)
+    with _within_memory(path):
+        picture = _open(path, pixels=False)
     image, mode = picture.image, picture.image.mode
     grey = mode in ("1", "L", "LA", "I", "F") or mode.startswith("I;16")
     size = image.size if picture.orientation < 5 else image.size[::-1]
@@ -67,16 +76,21 @@ def _quality(image: Image.Image) -> int | None:
 def read_image(path: str | Path) -> Float32[np.ndarray, "c h w"]:
     """A grey (c = 1) or colour (c = 3) image in [0, 1]; float TIFF as it stands."""
     path = Path(path)
-    picture = _open(path)
-    pixels = _deep_colour(picture, path) if _is_deep_colour(picture) else _samples(picture, path)
-    pixels = _opaque(pixels if pixels.ndim == 3 else pixels[..., None], path)
-    return np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
+    with _within_memory(path):
+        picture = _open(path)
+        pixels = _deep_colour(picture, path) if _is_deep_colour(picture) else _samples(picture, path)
+        pixels = _opaque(pixels if pixels.ndim == 3 else pixels[..., None], path)
+        return np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
 
 
 def read_labels(path: str | Path) -> Int32[np.ndarray, "h w"]:
     """The integers that a mask file stores: grey values, or the indices of a palette."""
     path = Path(path)
-    picture = _open(path)
+    with _within_memory(path):
+        return _labels(_open(path), path)
+
+
+def _labels(picture: _Picture, path: Path) -> Int32[np.ndarray, "h w"]:
     mode = picture.image.mode
     if mode == "P":
         return _palette_labels(picture.image)
@@ -145,8 +159,6 @@ def _open(path: Path, pixels: bool = True) -> _Picture:
                 return _Picture(image, bits, orientation)
     except InputError:
         raise
-    except MemoryError as error:
-        raise too_large(path) from error
     except Image.UnidentifiedImageError as error:
         raise InputError(f"{path} is not an image that somite reads, or its header is damaged: save it as 8- or 16-bit PNG") from error
     except _DAMAGE as error:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".nrrd", ".seg.nrrd", ".nhdr", ".mha", ".mhd")  # .seg.nrrd: Slicer's masks
 _ARRAYS = 16  # bytes a voxel of what is made of it: SimpleITK's own, float32, and a copy
+_AXES = 10  # MetaIO's arrays are that long, and it writes beyond their end
 _LINES = 2**16  # a header is not longer
 _BLOCK = 2**20
 _NAMES = {
@@ -144,6 +145,8 @@ def _voxels(path: Path, meta: bool) -> _Voxels | None:
     if end is None or not (b"NDims" in head if meta else head.startswith(b"NRRD")):
         raise damaged(path, ValueError(f"it does not begin with the header of {'a MetaImage' if meta else 'an NRRD file'}"))
     head = head[: end.start()]
+    if meta and any(not 0 < int(axes) <= _AXES for axes in re.findall(rb"NDims\W*?(-?\d+)", head)):
+        raise damaged(path, ValueError("its header has an impossible number of axes"))
     named = end if meta else re.search(rb"(?im)^data ?file: *([^\r\n]+)", head)
     name = named[1].strip().decode(errors="replace") if named else "LOCAL"
     if name.upper().startswith("LIST") or "%" in name:
