@@ -1,5 +1,5 @@
 # make demo: set-up, then train, predict, evaluate and report on bundled real images.   make test: set-up, then the tests.
-.PHONY: demo test test-all test-study test-faults fuzz lint docs bench clean
+.PHONY: demo test test-all test-study test-faults fuzz test-web lint docs paper bench wheel clean
 PYTHON ?= python3
 VENV ?= .venv
 EXTRAS ?= dev
@@ -26,6 +26,10 @@ test-faults: $(READY)
 fuzz: $(READY)
 	PYTHONPATH=tests:tests/faults $(BIN)/python tests/faults/fuzz_all.py --count $(or $(COUNT),100000) --seed $(or $(SEED),0)
 
+# The page of `somite web` in headless Chromium; skipped, with the reason, where there is none.
+test-web: $(READY)
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -q -rs -m slow tests/web
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -36,6 +40,9 @@ lint: $(READY)
 docs: $(READY)
 	$(BIN)/mkdocs build --strict
 
+paper: $(VENV)/.installed
+	$(BIN)/python paper/render.py
+
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/automaton.py
 	$(BIN)/python benchmarks/sampling.py
@@ -44,6 +51,10 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/features.py
 	$(BIN)/python benchmarks/load.py
 	$(BIN)/python benchmarks/reproducibility.py
+
+# Builds sdist and wheel into dist/ and tries them in empty environments; makes its own.
+wheel:
+	.ci/wheel $(PYTHON)
 
 clean:
 	rm -rf .venv .venv-highest site

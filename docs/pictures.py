@@ -1,6 +1,7 @@
-r"""Draws docs/assets/demo-cases.png and docs/assets/volume.png from trained runs, docs/assets/planes.png from a CT and its labels:
+r"""Draws docs/assets/demo-cases.png, zoo-nuclei.png and docs/assets/volume.png from trained runs, docs/assets/planes.png from a CT and its labels:
 
 python docs/pictures.py demo runs/demo
+python docs/pictures.py zoo runs/nuclei    (docs/how-to/share.md says how it is trained)
 python docs/pictures.py volume runs/hippocampus
 python docs/pictures.py ct FOLDER    (images/ct_sm.nii.gz and masks/ct_sm.nii.gz, the example of TotalSegmentator's repository)
 
@@ -37,7 +38,7 @@ SPREAD = mpl.colors.LinearSegmentedColormap.from_list("spread", ["white", "#a034
 
 
 @styled
-def demo(run: Path) -> Path:
+def demo(run: Path, name: str = "demo-cases.png") -> Path:
     """The test cases with the lowest, the median and the highest Dice."""
     opened = somite.load(run, device="cpu")
     cases = {case.id: case for case in opened.recipe.data.cases("test")}
@@ -45,11 +46,16 @@ def demo(run: Path) -> Path:
     chosen = [("lowest", ranked[0]), ("median", ranked[len(ranked) // 2]), ("highest", ranked[-1])]
     figure = Figure(figsize=(9.2, 5.5), facecolor="white")
     axes = figure.subplots(3, 5, gridspec_kw={"wspace": 0.04, "hspace": 0.06, "left": 0.085, "right": 0.995, "top": 0.94, "bottom": 0.01})
-    for line, (name, row) in zip(axes, chosen, strict=True):
+    for line, (rank, row) in zip(axes, chosen, strict=True):
         result = opened.predict(cases[row["case"]])
         show(line, np.moveaxis(stretched(result.record.image), 0, -1), planes(result), 0.5)
-        line[0].set_ylabel(f"{name} Dice\n{float(row['dice']):.2f}", fontsize=11, color=INK)
-    return save(figure, axes[0], "demo-cases.png")
+        line[0].set_ylabel(f"{rank} Dice\n{float(row['dice']):.2f}", fontsize=11, color=INK)
+    return save(figure, axes[0], name)
+
+
+def zoo(run: Path) -> Path:
+    """The same of zoo/nuclei, from the folder that it was trained in."""
+    return demo(run, "zoo-nuclei.png")
 
 
 @styled
@@ -122,4 +128,4 @@ def save(figure: Figure, top: np.ndarray, name: str) -> Path:
 
 
 if __name__ == "__main__":
-    print({"demo": demo, "volume": volume, "ct": ct}[sys.argv[1]](Path(sys.argv[2])))
+    print({"demo": demo, "zoo": zoo, "volume": volume, "ct": ct}[sys.argv[1]](Path(sys.argv[2])))

@@ -155,7 +155,7 @@ def test_steps_placed_by_the_benefit(root, run, tmp_path, capsys):
 
 
 NOT_HEEDED = {
-    "calibrate": ["--with x", "--calibrated"],
+    "calibrate": ["--with x"],
     "analyse timesteps": ["--with x", "--members 7", "--steps 3", "--benefit x.csv", "--readout cal", "--calibrated"],
     "analyse placement": ["--benefit x.csv", "--calibrated", "--counts 2"],
     "analyse raters": ["--with x", "--calibrated", "--sizes 2"],
@@ -207,9 +207,10 @@ def test_an_answer_that_the_network_does_not_have(root, run, tmp_path, capsys):
 
 def test_recipes_are_listed(capsys):
     assert main(["recipes"]) == 0
-    listed = capsys.readouterr().out
+    listed, begin = capsys.readouterr().out.split("\n\nbegin with\n")
     assert "medsegdiffnca/demo" in listed
     assert all(len(line.split(None, 1)) == 2 for line in listed.splitlines())
+    assert {line.split()[0] for line in begin.splitlines()} <= {line.split()[0] for line in listed.splitlines()}
 
 
 @pytest.mark.parametrize("line", [["--help"], [], ["--version"], ["train"], *([command, "--help"] for command in COMMANDS)], ids=" ".join)

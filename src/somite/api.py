@@ -8,6 +8,8 @@ from typing import Any
 from . import control, evaluation, pipeline, quality
 from .checkup import doctor as checkup
 from .checkup.doctor import Checkup
+from .places import own
+from .publish import push
 from .recipe import parse, path_of
 from .report.card import write_card
 from .report.html import write_report
@@ -50,14 +52,22 @@ class Run(pipeline.Run):
         judging = quality.judge(self)
         return None if judging is None else judging(answer)
 
+    def push(self, repository: str, public: bool = False, about: str = "", licence: str | None = None) -> str:
+        """Give the run to the Hugging Face hub, private unless `public`; returns its address.
+
+        about: of what data it was trained on, in Markdown, for its card; the first line stands for it in lists. licence: as the hub names
+        licences, "cc-by-4.0". Raises InputError where the hub refuses.
+        """
+        return push(self, repository, public, about, licence)
+
     def _folder(self, split: str, out: str | Path | None) -> Path:
         if out is not None:
             return Path(out)
-        return self.path if split == "test" else self.path / split
+        return own(self.path) if split == "test" else own(self.path) / split
 
 
 def load(path: str | Path, trust: bool = False, device: str | None = None) -> Run:
-    """Open a run folder.
+    """Open a run: a folder, one that comes with somite ("zoo/nuclei"), or the Hugging Face hub's ("org/name", "org/name@revision").
 
     trust: build classes from outside somite that its recipe names; only for runs whose origin you know.
     device: "cpu", "cuda", ...; by default the GPU where there is one. Raises InputError for what is missing or broken.

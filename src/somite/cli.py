@@ -4,9 +4,9 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from .cli_options import RUN, SAMPLING, Parser, engines, offer
+from .cli_analyses import add_analyses, add_studies
+from .cli_options import PROGRAM, RUN, SAMPLING, Parser, engines, offer
 from .errors import InputError
 from .files import full_disk
 
@@ -45,6 +45,8 @@ def parser() -> Parser:
         overlap=None,
         guidance=None,
         extractor=None,
+        seed=0,
+        device="cpu",
     )
     commands = made.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
 
@@ -106,7 +108,7 @@ def parser() -> Parser:
         type=Path,
         help="PNG, JPG, TIFF, NIfTI, NRRD or MHA files, folders of a DICOM series, or folders of any of these",
     )
-    predict.add_argument("--out", type=Path, required=True, help="folder for the outputs")
+    predict.add_argument("--out", type=Path, default=Path("predictions"), help="folder for the outputs (default: predictions)")
     predict.add_argument("--channel-files", type=int, default=1, metavar="N", help="files of one image: x_0000, x_0001 ... (nnU-Net)")
     predict.add_argument(
         "--save",
@@ -155,6 +157,26 @@ def parser() -> Parser:
     compare.add_argument("second", type=Path)
     compare.add_argument("--out", type=Path, help="also write the table as CSV")
 
+    report = commands.add_parser("report", help="several evaluated runs in one page, with paired differences from the first")
+    report.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUN", help="two or more, evaluated on the same cases; the first is the reference"
+    )
+    report.add_argument("--split", default="test", help="whose evaluations, RUN/SPLIT where it is not test (default: test)")
+    report.add_argument(
+        "--cases", type=int, default=6, metavar="N", help="cases to show, those that differ most; 0: none, no run is opened"
+    )
+    report.add_argument(
+        "--out", type=Path, default=Path("comparison.html"), help="the page; its numbers as CSV beside it (default: comparison.html)"
+    )
+    offer(report, "--device", "--trust")
+
+    runs = commands.add_parser("runs", help="a table of runs: recipe, data, steps, score with its interval")
+    runs.add_argument("folders", nargs="*", type=Path, metavar="FOLDER", help="of runs, or runs (default: runs/ and this folder)")
+    runs.add_argument("--sort", choices=["score", "date", "steps", "recipe", "run"], default="score", help="default: score, the best first")
+    form = runs.add_mutually_exclusive_group()
+    form.add_argument("--json", dest="form", action="store_const", const="json", help="for machines: all that is known of each run")
+    form.add_argument("--csv", dest="form", action="store_const", const="csv", help="the same as CSV")
+
     import_ = commands.add_parser("import", help="published weights become a run")
     import_.add_argument(
         "checkpoints",
@@ -174,11 +196,41 @@ def parser() -> Parser:
         help="whose latents a checkpoint makes: a folder, file, run or hub id (geca, dit; default: stabilityai/sd-vae-ft-ema)",
     )
 
-    export = commands.add_parser("export", help="a run of latent diffusion (SDSeg) as folders for diffusers")
-    export.add_argument("run", type=Path)
-    export.add_argument("--out", type=Path, required=True, help="folder, new or empty")
-    export.add_argument("--format", choices=["diffusers"], default="diffusers", help="default: diffusers")
-    export.add_argument("--trust", action="store_true", help="build classes from outside somite that the run names")
+    export = commands.add_parser(
+        "export", help="a run as one program from image to mask (ONNX, torch), or latent diffusion as folders for diffusers"
+    )
+    offer(export, "run", *PROGRAM)
+    export.add_argument("--out", type=Path, required=True, help="folder, new or empty; or a file that ends in .onnx or .pt2")
+    export.add_argument(
+        "--format",
+        choices=["diffusers", "onnx", "torch"],
+        default="diffusers",
+        help="onnx: one file for onnxruntime; torch: one file of torch.export; diffusers (default): folders of SDSeg's parts",
+    )
+
+    web = commands.add_parser("web", help="a folder with a page that segments in the browser; images never leave the machine")
+    offer(web, "run", *PROGRAM)
+    web.add_argument("--members", type=int, help="that the page draws by default (default: the recipe's)")
+    web.add_argument("--out", type=Path, help="folder, new or empty (default: RUN/web)")
+    web.add_argument(
+        "--runtime",
+        type=Path,
+        metavar="PATH",
+        help="onnxruntime-web's package, unpacked or as .tgz, where the npm registry cannot be reached (default: fetched once)",
+    )
+    web.add_argument("--serve", action="store_true", help="then show it on this machine, at http://localhost")
+    web.add_argument("--port", type=int, default=8765, help="of --serve (default: 8765)")
+
+    push = commands.add_parser("push", help="give a run to the Hugging Face hub, with its card")
+    push.add_argument("run", type=Path, help="a run folder")
+    push.add_argument("repository", metavar="ORG/NAME", help="made where it is not there yet, and private")
+    push.add_argument("--public", action="store_true", help="for everybody to see")
+    push.add_argument(
+        "--about", type=Path, metavar="FILE", help="Markdown on the data (origin, licence, limits) for the card; its first line says all"
+    )
+    push.add_argument("--licence", metavar="ID", help="of the weights, as the hub names licences: cc-by-4.0, apache-2.0 ...")
+    push.add_argument("--dry-run", type=Path, metavar="DIR", help="write there what would be pushed, and push nothing")
+    push.add_argument("--trust", action="store_true", help="build classes from outside somite that the run names")
 
     pack = commands.add_parser("pack", help="copy the frozen parts that a run needs (an autoencoder, a backbone) into its folder")
     pack.add_argument("run", type=Path)
@@ -194,105 +246,9 @@ def parser() -> Parser:
 
     add_analyses(commands)
     add_studies(commands)
+    commands.add_parser("zoo", help="list the trained runs that come with somite: `somite predict zoo/nuclei IMAGE`")
     commands.add_parser("recipes", help="list the bundled recipes")
     return made
-
-
-def add_analyses(commands: Any) -> None:  # noqa: ANN401 - argparse keeps the type to itself
-    analyse = commands.add_parser(
-        "analyse", help="timesteps, placement, fingerprint, calibration, raters, stability, features: CSV and figures"
-    )
-    kinds = analyse.add_subparsers(dest="analysis", metavar="ANALYSIS", parser_class=Parser, required=True)
-
-    timesteps = kinds.add_parser("timesteps", help="loss by timestep of a diffusion run, with the image, another's and none")
-    offer(timesteps, *RUN)
-    timesteps.add_argument("--split", default="val", help="default: val, so that what the table places is scored on other cases")
-    timesteps.add_argument("--draws", type=int, default=4, help="noise draws a case and timestep")
-    timesteps.add_argument("--count", type=int, default=25, help="timesteps")
-    timesteps.add_argument("--limit", type=int, help="the first so many cases")
-    timesteps.add_argument("--out", type=Path, help="default: RUN/timesteps")
-
-    placement = kinds.add_parser("placement", help="few reverse steps, equally spaced or where the image is worth most")
-    offer(placement, *RUN, "--with", "--readout")
-    placement.add_argument("table", type=Path, metavar="CSV", help="benefit.csv of `analyse timesteps RUN`")
-    placement.add_argument("--split", default="test")
-    placement.add_argument(
-        "--steps", dest="counts", metavar="N", type=int, nargs="+", default=[2, 3, 5, 10], help="numbers of reverse steps to compare at"
-    )
-    placement.add_argument("--members", type=int, default=1, help="ensemble size (default: 1)")
-    placement.add_argument("--limit", type=int, help="the first so many cases")
-    placement.add_argument("--out", type=Path, help="default: RUN/placement")
-
-    fingerprint = kinds.add_parser("fingerprint", help="at what noise data sets lose their masks; without training")
-    fingerprint.add_argument("data", nargs="+", help="folders, CSVs or nnU-Net raw folders, compared in one figure")
-    fingerprint.add_argument("--size", type=int, default=64, help="masks are resized to this square")
-    fingerprint.add_argument("--train", type=int, default=0, metavar="STEPS", help="also train a mask-only network for so many steps")
-    fingerprint.add_argument("--seed", type=int, default=0)
-    fingerprint.add_argument("--out", type=Path, required=True)
-
-    calibration = kinds.add_parser("calibration", help="ECE of runs by members, raw and temperature-scaled, at equal cost")
-    calibration.add_argument("runs", nargs="+", type=Path)
-    calibration.add_argument("--split", default="test")
-    calibration.add_argument("--members", dest="sizes", metavar="N", type=int, nargs="+", default=[1, 2, 5, 10], help="ensemble sizes")
-    calibration.add_argument("--seed", type=int, default=0)
-    calibration.add_argument("--trust", action="store_true", help="build classes from outside somite that the runs name")
-    calibration.add_argument("--out", type=Path, required=True)
-
-    raters = kinds.add_parser("raters", help="does an ensemble vary as several raters do? GED, matched IoU, collective insight")
-    offer(raters, *RUN, "--steps", "--benefit", "--readout", "--overlap")
-    raters.add_argument("--split", default="test")
-    raters.add_argument("--members", dest="sizes", metavar="N", type=int, nargs="+", default=[1, 4, 8, 16], help="ensemble sizes")
-    raters.add_argument("--limit", type=int, help="the first so many cases")
-    raters.add_argument("--out", type=Path, help="default: RUN/raters")
-
-    stability = kinds.add_parser("stability", help="does a run give the same answer twice? PSNR, SSIM, LPIPS, Dice over seeds")
-    offer(stability, *RUN, "--with", "--steps", "--benefit", "--readout", "--overlap")
-    stability.add_argument("--split", default="test")
-    stability.add_argument("--seeds", type=int, default=10, metavar="N", help="so many, from --seed on (default: 10)")
-    stability.add_argument("--members", type=int, default=1, help="ensemble size of each answer (default: 1)")
-    stability.add_argument("--limit", type=int, help="the first so many cases")
-    stability.add_argument("--lpips", type=Path, metavar="FILE", help="torchvision's AlexNet, .pth or .safetensors: measures LPIPS too")
-    stability.add_argument(
-        "--published", action="store_true", help="SDSeg's arithmetic: maps of 8 bits, the range of each pair's own values"
-    )
-    stability.add_argument("--out", type=Path, help="default: RUN/stability")
-
-    features = kinds.add_parser("features", help="which timesteps and maps of a pretrained network separate which organs; no training")
-    offer(features, "run", "--seed", "--device", "--trust")
-    features.add_argument("--data", required=True, help="labelled volumes, prepared as the run's own were")
-    features.add_argument("--split", default="train", help="default: train, so that what is chosen is scored on other cases")
-    features.add_argument("--limit", type=int, default=4, help="the first so many cases (default: 4)")
-    features.add_argument(
-        "--timesteps",
-        nargs="+",
-        metavar="LEVEL",
-        default=["0", "5", "10", "30", "60", "100", "200", "400"],
-        help="30, '131 HU' or '80 SNR'",
-    )
-    features.add_argument("--voxels", type=int, default=300, metavar="N", help="of each class and case (default: 300)")
-    features.add_argument("--noise", action="store_true", help="noise the picture; by default it is read as the schedule leaves it")
-    features.add_argument(
-        "--labels", type=int, nargs="+", help="values of the classes in mask files (default: those that these masks have)"
-    )
-    features.add_argument("--out", type=Path, help="default: RUN/features")
-
-
-def add_studies(commands: Any) -> None:  # noqa: ANN401
-    study = commands.add_parser("study", help="a grid of runs that answers a paper's question; the same line again goes on")
-    study.add_argument("name", choices=studies(), help="one of them")
-    study.add_argument("--data", required=True, help='folder, CSV or nnU-Net raw folder; "nuclei" is the bundled set')
-    study.add_argument("--budget", choices=["smoke", "cpu", "paper"], default="cpu", help="minutes, hours on two cores, days on a GPU")
-    study.add_argument("--seeds", type=int, nargs="+", help="default: the budget's")
-    study.add_argument("--steps", type=int, help="training steps of every job (default: the budget's)")
-    study.add_argument("--only", nargs="+", default=[], metavar="CELL", help="networks, or NETWORK/METHOD")
-    engines(study)
-    study.add_argument("--threads", type=int, default=1, help="CPU threads a job")
-    study.add_argument("--out", type=Path, help="default: runs/NAME")
-
-
-def studies() -> list[str]:
-    """A study is a file of that name; none is imported for its name."""
-    return sorted(path.stem.replace("_", "-") for path in Path(__file__).with_name("studies").glob("[!_]*.py"))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -326,7 +282,13 @@ def run(argv: list[str]) -> int:
 
         print(__version__)
     elif options.command is None:
-        made.print_help()
+        from .overview.advice import advice
+
+        print(advice())
+    elif options.command == "runs" and not overrides:
+        from .overview.table import overview
+
+        print(overview(options.folders, options.sort, options.form))
     elif options.command == "train" and options.recipe is None:
         print(TRAIN)
     elif overrides and options.command not in ("train", "distil", "doctor"):

@@ -16,7 +16,7 @@ class Parser(argparse.ArgumentParser):
 
 # Options of commands that open a run. Each command offers those that it heeds, so that the parser refuses the others.
 OPTIONS: dict[str, dict[str, Any]] = {
-    "run": {"type": Path, "help": "a run folder"},
+    "run": {"type": Path, "help": "a run folder, one of `somite zoo`, or org/name[@revision] on the Hugging Face hub"},
     "--with": {
         "dest": "folds",
         "type": Path,
@@ -49,6 +49,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 RUN = ("run", "--seed", "--firing", "--tile", "--precision", "--convolutions", "--device", "--trust")  # whatever the network is asked
 SAMPLING = ("--members", "--steps", "--sampler", "--benefit", "--readout", "--overlap")  # how a case is segmented
+
+PROGRAM = ("--steps", "--sampler", "--readout", "--calibrated", "--plain", "--trust")  # how a run is sampled that becomes one program
 
 
 def offer(command: argparse.ArgumentParser, *names: str) -> None:

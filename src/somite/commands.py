@@ -29,18 +29,24 @@ from .engines import Engine, Pool, Ray, Submitit
 from .environment import has_bfloat16
 from .errors import InputError
 from .export import export_run
+from .export.admit import deterministic
 from .files import read_json
 from .generation import asked, generate
 from .pipeline import Run
+from .places import own, zoo
 from .progress import tracked
+from .publish import push, reduced
 from .report.card import write_card
 from .report.html import write_report
+from .report.several import write_several
 from .sampling import class_path, place_of
 from .study.run import run_study
 from .study.study import Asked, study_of
 from .tasks.synthesis import Synthesis
 from .tasks.task import Task
 from .trainer.run import finished, train
+from .web import make_site, serve
+from .web.runtime import runtime
 from .weights.importer import import_run, importers
 
 LONG = 100  # hours; beyond them a plan says how to make it shorter
@@ -85,13 +91,15 @@ def evaluate(options: Namespace) -> None:
         if options.out is None:
             raise InputError("--data evaluates on other data than the run's own; name a folder for the results with --out")
         opened = opened.on(options.data)
+    elif opened.data.root is None:
+        raise InputError(f"{options.run} came without its data; name a data set with --data DIR, and a folder for the results with --out")
     else:
         opened.unseen(opened.recipe.data.cases(options.split))
     if options.folds and options.out is None:
         raise InputError("--with scores an ensemble of several runs, which none of them should hold; name a folder with --out")
-    out = options.out or (options.run if options.split == "test" else options.run / options.split)
+    out = options.out or (own(options.run) if options.split == "test" else own(options.run) / options.split)
     if not options.plain:
-        for path in (control.path_of(options.run), quality.path_of(options.run)):
+        for path in (control.path_of(opened.path), quality.path_of(opened.path)):
             calibration.unseen(path, opened.recipe.data.cases(options.split))
     summary = evaluation.evaluate(opened, options.split, out, tracked, judging)
     print(evaluation.table(summary))
@@ -180,6 +188,7 @@ def same_settings(path: Path, settings: dict[str, Any]) -> None:
 
 
 def calibrate(options: Namespace) -> None:
+    own(options.run)
     opened = open_run(options)
     asked = options.control or ("" if options.quality else "temperature")
     if asked == "temperature":
@@ -218,6 +227,11 @@ def compare(options: Namespace) -> None:
         evaluation.write_rows(options.out, rows)
 
 
+def report(options: Namespace) -> None:
+    asked = (options.runs, options.out, options.split, options.cases, options.trust, options.device)
+    print(f"report: {write_several(*asked, tracked)}")
+
+
 def import_(options: Namespace) -> None:
     kinds = {one.kind for one in importers()}
     first, *rest = options.checkpoints
@@ -229,15 +243,40 @@ def import_(options: Namespace) -> None:
 
 
 def export(options: Namespace) -> None:
+    out = export_run(as_program(options), options.out, options.format)
+    print(f"exported into {out}; its README.md says how to use it" if out.is_dir() else f"exported into {out}")
+
+
+def web(options: Namespace) -> None:
+    out = make_site(as_program(options), options.out or own(options.run) / "web", lambda: runtime(options.runtime))
     print(
-        f"exported into {export_run(pipeline.load(options.run, options.trust, 'cpu'), options.out, options.format)}; its README.md says how to use it"
+        f"the page is {out / 'index.html'}; browsers open it from a server alone: somite web {options.run} --serve, or put the folder on one"
     )
+    if options.serve:
+        serve(out, options.port, say=print)
 
 
 def pack(options: Namespace) -> None:
-    put = store.pack(recipe.parse(options.run / "recipe.yaml"), options.run)
+    put = store.pack(recipe.parse(own(options.run) / "recipe.yaml"), options.run)
     told = f"{len(put)} frozen parts are in {options.run / store.FOLDER}" if put else "its recipe names no frozen part"
     print(f"{options.run} is whole: {told}; copy the folder wherever you like")
+
+
+def push_(options: Namespace) -> None:
+    if options.about and not options.about.is_file():
+        raise InputError(f"--about {options.about} is not there; give a Markdown file on the data")
+    about = options.about.read_text(encoding="utf-8") if options.about else ""
+    run = pipeline.load(options.run, options.trust, "cpu")
+    if options.dry_run:
+        print(f"{reduced(run, options.dry_run, options.repository, about, options.licence)} holds what would be pushed; nothing was")
+        return
+    address = push(run, options.repository, options.public, about, options.licence)
+    print(f"pushed to {address}; open it: somite predict {options.repository} IMAGE")
+
+
+def zoo_(options: Namespace) -> None:
+    for name, folder in zoo().items():
+        print(f"{name:20} {recipe.header(folder / 'recipe.yaml').splitlines()[0]}")
 
 
 def plan(options: Namespace) -> None:
@@ -259,25 +298,25 @@ def spell(hours: float) -> str:
 def analyse(options: Namespace) -> None:
     match options.analysis:
         case "timesteps":
-            out = options.out or options.run / "timesteps"
+            out = options.out or own(options.run) / "timesteps"
             found = analyse_timesteps(
                 open_run(options), options.split, out, options.count, options.draws, options.limit, seed=options.seed, progress=tracked
             )
         case "raters":
-            out = options.out or options.run / "raters"
+            out = options.out or own(options.run) / "raters"
             found = analyse_raters(open_run(options), out, options.split, options.sizes, options.limit, tracked)
         case "stability":
-            out, asked = options.out or options.run / "stability", (options.seeds, options.limit, options.lpips, options.published)
+            out, asked = options.out or own(options.run) / "stability", (options.seeds, options.limit, options.lpips, options.published)
             found = analyse_stability(open_run(options), out, options.split, *asked, tracked)
             print(stability_table(read_json(found["summary"])))
         case "placement":
-            out = options.out or options.run / "placement"
+            out = options.out or own(options.run) / "placement"
             found = analyse_placement(open_run(options), options.table, out, options.counts, options.split, options.limit, tracked)
         case "fingerprint":
             roots = [NUCLEI if root == "nuclei" else Path(root) for root in options.data]
             found = analyse_fingerprint(roots, options.out, options.size, options.train, seed=options.seed, progress=tracked)
         case "features":
-            out, given = options.out or options.run / "features", (options.timesteps, options.voxels, options.noise, options.labels)
+            out, given = options.out or own(options.run) / "features", (options.timesteps, options.voxels, options.noise, options.labels)
             found = analyse_features(open_run(options), options.data, out, options.split, options.limit, *given, options.seed, tracked)
             print(features_table(read_json(found["summary"])))
         case _:
@@ -297,6 +336,9 @@ def study(options: Namespace) -> None:
 def recipes(options: Namespace) -> None:
     for name, path in recipe.bundled().items():
         print(f"{name:28} {recipe.header(path).splitlines()[0]}")
+    print("\nbegin with")
+    for name, what in recipe.BEGIN.items():
+        print(f"{name:28} {what}")
 
 
 def demo_(options: Namespace) -> None:
@@ -322,13 +364,17 @@ COMMANDS: dict[str, Callable[[Namespace], int | None]] = {
     "sample": sample,
     "calibrate": calibrate,
     "compare": compare,
+    "report": report,
     "import": import_,
     "export": export,
+    "web": web,
     "pack": pack,
+    "push": push_,
     "plan": plan,
     "analyse": analyse,
     "study": study,
     "recipes": recipes,
+    "zoo": zoo_,
 }
 
 
@@ -371,6 +417,12 @@ def as_calibrated(options: Namespace) -> tuple[Run, quality.Judge | None]:
         return opened, None
     opened = control.applied(opened)
     return opened, quality.judge(opened)
+
+
+def as_program(options: Namespace) -> Run:
+    """The run as it answers where nothing is drawn but noise, with the threshold that was chosen for that."""
+    opened = deterministic(open_run(options))
+    return opened if options.plain else control.applied(opened)
 
 
 def arithmetic(device: torch.device) -> str:

@@ -16,6 +16,7 @@ from .data.record import Case, Record, stem
 from .diffusion.methods import Method
 from .errors import InputError
 from .nn.automaton import Cellular
+from .places import folder_of
 from .predict.ensemble import Model
 from .recipe import Recipe, build, dump, parse
 from .sampling import Sampling, overrides
@@ -164,12 +165,12 @@ class Run:
 
 
 def load(path: str | Path, trust: bool = False, device: str | None = None) -> Run:
-    """Open a run folder (recipe.yaml and weights.safetensors).
+    """Open a run: a folder (recipe.yaml and weights.safetensors), one that comes with somite ("zoo/nuclei"), or the hub's ("org/name").
 
     trust: build classes from outside somite that the recipe names; only for runs whose origin you know.
     device: "cpu", "cuda", ...; by default the GPU where there is one. Raises InputError for what is missing or broken.
     """
-    path = Path(path)
+    path = folder_of(path)
     if not (path / "recipe.yaml").is_file():
         raise InputError(f"{path} is not a run folder: it has no recipe.yaml; somite train makes one")
     check = (lambda _: None) if trust else only_own

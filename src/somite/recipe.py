@@ -36,6 +36,15 @@ class Recipe:
     training: Training
 
 
+# What to begin with, by what decides where an object is, as measured (docs/results/compact.md, pretraining.md).
+BEGIN = {
+    "medsegdiffnca/small": "images whose objects show by colour or texture: skin, nuclei",
+    "compact/feed-forward": "images where context finds the object: endoscopy",
+    "ctpretrain/masked": "volumes, few of them with masks; then probe/fine-tuned",
+    "classifier/small": "images with labels and no masks",
+}
+
+
 def path_of(name: str) -> Path:
     """The file of a bundled recipe ("medsegdiffnca/ph2") or of one's own (a path to a YAML file)."""
     own = Path(name)

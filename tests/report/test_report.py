@@ -4,11 +4,11 @@ import base64
 import csv
 import json
 import shutil
-from html.parser import HTMLParser
 
 import pytest
 
 import somite
+from pages import Page
 from runs import untrained
 from somite import wording
 from somite.data.phantoms import write_phantoms
@@ -27,31 +27,6 @@ TINY = [
     "--training.validate=2", "--training.batch=2", "--data.crop=32", "--data.preprocess.size=32",
 ]  # fmt: skip
 HOSTILE = '<img src=x onerror="alert(1)">'
-
-
-class Page(HTMLParser):
-    """Tags, their attributes, and the text outside <style>."""
-
-    def __init__(self, path):
-        super().__init__()
-        self.tags, self.words, self.open = [], [], []
-        self.feed(path.read_text(encoding="utf-8"))
-        self.text = " ".join(" ".join(self.words).split())
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in ("meta", "img", "br"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if "style" not in self.open:
-            self.words.append(data)
-
-    def images(self):
-        return [attrs for tag, attrs in self.tags if tag == "img"]
 
 
 def make(folder, recipe, *overrides, size=(32, 32), classes=1, n=10):

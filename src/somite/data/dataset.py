@@ -153,7 +153,8 @@ class Data:
     def path(self) -> Path:
         if self.root is None:
             raise InputError(
-                "this recipe does not say where the data are; add --data.root FOLDER (images/ and masks/ inside), a CSV of pairs or an nnU-Net raw folder"
+                "this recipe does not say where the data are; add --data.root FOLDER (images/ and masks/ inside), a CSV of pairs or an nnU-Net "
+                "raw folder; a run that came without its data is evaluated on others by --data, for all else write data.root into a copy's recipe.yaml"
             )
         return NUCLEI if self.root == "nuclei" else Path(self.root)
 

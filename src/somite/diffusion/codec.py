@@ -168,7 +168,7 @@ class OneHot(Codec):
         return 2 * soft - 1
 
     def decode(self, z: Tensor, shape: Shape) -> Tensor:
-        p = ((z + 1) / 2).clamp(1e-6, 1)  # the floor keeps a voxel that is -1 everywhere decodable
+        p = ((z + 1) / 2).clamp(1e-6, 1.0)  # the floor keeps a voxel that is -1 everywhere decodable
         return p / p.sum(1, keepdim=True)
 
     def from_logits(self, logits: Tensor) -> Tensor:

@@ -150,7 +150,10 @@ class Diffusion(Method):
     def trajectory(self, cond: Cond, shape: Shape, of: Sequence[int] | None = None) -> Iterator[Step]:
         """Every step of one sampling; `shape` is the targets' in data space."""
         x = rng.normal(self.codec.shape(shape), self.schedule.table.device)
-        known = self.encode(cond, of)
+        yield from self.walk(x, self.encode(cond, of))
+
+    def walk(self, x: Tensor, known: Cond) -> Iterator[Step]:
+        """Every step from this noise, (b, k, *s) in model space; `known` as the network's `encode` returned it, a row a sample."""
 
         def denoise(x: Tensor, t: Tensor, state: State) -> Prediction:
             return self.denoise(x, t, known, self.heredity.sampled(state))

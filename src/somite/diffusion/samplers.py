@@ -84,7 +84,7 @@ class Stepwise(Sampler):
         for t, s in zip(ts, [*ts[1:], -1], strict=True):
             with torch.no_grad():  # not around a yield: it would leak to whoever iterates
                 now, then = schedule.at(t), schedule.at(s)
-                pred = clipped(denoise(x, torch.full((len(x),), t, device=x.device), state), x, now, clip)
+                pred = clipped(denoise(x, torch.full((x.shape[0],), t, device=x.device), state), x, now, clip)
                 x_s = self.step(pred, x, now, then)
             yield Step(t, x, pred)
             x, state = x_s, pred.output.state if self.inherit_state else None

@@ -53,7 +53,7 @@ class Compact(Noisy):
         for depth, block in enumerate((self.input_block, *self.downsamples, self.bottleneck)):
             h = block(h)
             if told is not None:
-                scale, shift = told[depth].view(len(h), -1, *[1] * self.dims).chunk(2, 1)
+                scale, shift = told[depth].view(h.shape[0], -1, *[1] * self.dims).chunk(2, 1)
                 h = h * (1 + scale) + shift
             levels.append(h)
         for block, skip in zip(self.upsamples, reversed(levels[:-1]), strict=True):

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from ..nn.automaton import Automaton, BatchNorm, Firing, at_least_one
 from ..nn.levels import Each, Parts, answered, each, fitting, holding, patched, shrinkable, whole
+from ..nn.padding import covered
 from ..nn.perception import Perception
 from ..nn.tiled import tileable
 from ..types import Cond, Maps, Network, Output, State, Timesteps
@@ -85,7 +86,7 @@ class M3DNCA(Network):
         rules: list[Automaton] = list(self.levels)  # type: ignore[arg-type]
         if not self.training or self.patch is None:
             return Output(answered(rules, self.updates, images, self.mask_channels, self.tile))
-        pinned, parts, cells = self.image_channels, Parts(self.patch), images[0].new_zeros(len(images[0]), 0, *images[0].shape[2:])
+        pinned, parts, cells = self.image_channels, Parts(self.patch), images[0].new_zeros(images[0].shape[0], 0, *images[0].shape[2:])
         for rule, updates, image in zip(rules, self.updates, images, strict=True):
             parts.enter(image)
             heritage = parts.inherited(cells[:, : rule.channels - pinned])
@@ -104,4 +105,4 @@ class M3DNCA(Network):
     def smaller(self, image: Tensor, scale: int) -> Tensor:
         if self.downsample == "max":
             return {2: F.max_pool2d, 3: F.max_pool3d}[self.dims](image, scale, ceil_mode=True)
-        return F.interpolate(image, size=[-(-n // scale) for n in image.shape[2:]], mode="nearest")
+        return F.interpolate(image, size=[covered(n, scale) for n in image.shape[2:]], mode="nearest")

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from ..nn.automaton import Automaton, Firing, at_least_one
 from ..nn.levels import answered, fitting, holding
+from ..nn.padding import covered
 from ..nn.tiled import tileable
 from ..types import Cond, Maps, Network, Output, State, Timesteps
 
@@ -66,6 +67,6 @@ class MedNCA(Network):
     def forward(self, x: Maps, t: Timesteps, cond: Cond, state: State = None) -> Output:
         image = cond["image"]
         fitting(image, self.image_channels, self.dims)
-        size = [-(-n // self.scale) for n in image.shape[2:]]
+        size = [covered(n, self.scale) for n in image.shape[2:]]
         small = F.interpolate(image, size=size, mode={2: "bilinear", 3: "trilinear"}[self.dims], align_corners=False)
         return Output(answered(list(self.levels), [self.updates] * 2, [small, image], self.mask_channels, self.tile))  # type: ignore[arg-type]

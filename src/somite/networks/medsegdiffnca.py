@@ -26,6 +26,7 @@ from ..nn.attention import CBAM
 from ..nn.automaton import Automaton, Firing, at_least_one
 from ..nn.enlarge import enlarged
 from ..nn.levels import Each, Parts, each, patched, shrinkable
+from ..nn.padding import covered
 from ..nn.perception import Perception
 from ..nn.tiled import Box, evolved, exact, tileable
 from ..types import Cond, Maps, Network, Output, State, Timesteps
@@ -173,7 +174,7 @@ class MedSegDiffNCA(Network):
 
     def size(self, space: Sequence[int], depth: int) -> list[int]:
         """Of a level with `depth` levels below it, rounded up."""
-        return [-(-n // prod(self.scales[len(self.scales) - depth :])) for n in space]
+        return [covered(n, prod(self.scales[len(self.scales) - depth :])) for n in space]
 
     def reduced(self, given: Tensor, depth: int) -> Tensor:
         """`given` as the level with `depth` levels below it sees it."""
@@ -193,13 +194,13 @@ class MedSegDiffNCA(Network):
         fixed = [time.reshape(-1, *[1] * (given.ndim - 1)).expand(-1, 1, *space)]
         if self.position:
             place = ramp(space, given.device) if position is None else position
-            fixed.insert(0, place.expand(len(given), 1, *space))
+            fixed.insert(0, place.expand(given.shape[0], 1, *space))
         level: Automaton = self.levels[-1 - depth]  # type: ignore[assignment]
-        inner, cells = level.channels - len(fixed), given.new_zeros(len(given), 0, *space)
+        inner, cells = level.channels - len(fixed), given.new_zeros(given.shape[0], 0, *space)
         if coarser is not None:
             cells = coarser[:, : min(inner, coarser.shape[1] - len(fixed))]
             cells = cells if cells.shape[2:] == space else F.interpolate(cells, size=space, mode="nearest")
-        cells = torch.cat([cells, given.new_zeros(len(given), inner - cells.shape[1], *space)], 1)
+        cells = torch.cat([cells, given.new_zeros(given.shape[0], inner - cells.shape[1], *space)], 1)
         return torch.cat([cells[:, :k], given, cells[:, k + known :], *fixed], 1)
 
 

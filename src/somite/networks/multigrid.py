@@ -89,7 +89,7 @@ class Rule(nn.Module):
     def forward(self, cells: Tensor, told: Tensor | None) -> Tensor:
         h = self.norm(self.perceive(cells).movedim(1, -1))  # (b, *s, hidden)
         if told is not None:
-            scale, shift = told.view(len(h), *[1] * (h.ndim - 2), -1).chunk(2, -1)
+            scale, shift = told.view(h.shape[0], *[1] * (h.ndim - 2), -1).chunk(2, -1)
             h = torch.addcmul(shift, h, 1 + scale)
         return self.act(F.leaky_relu(h, 0.01)).movedim(-1, 1)
 

@@ -8,12 +8,13 @@ with u = s, or u = s + attention(s). Kalkhof et al. 2023 (Med-NCA, arXiv 2302.03
 (MedSegDiffNCA, arXiv 2501.02447, eq. 2); with another perception, and a norm before act, Kalkhof & Mukhopadhyay 2023 (M3D-NCA,
 arXiv 2309.02954). Cells are held channels-last, (b, *s, c), as every matrix product wants them.
 
-Three forms of the same update, equal to rounding:
+Four forms of the same update, equal to rounding:
 - dense, with gradient, one checkpoint an update (only the cells are kept, the rest is recomputed);
 - fired cells only, without gradient: where the rule is local, a cell that does not act need not think, so its
   neighbourhood is gathered for the acting cells alone, a thousand at a time. Half the work and a fraction of the memory;
-- mean field (`Expected`): every cell acts by its expected share, one deterministic pass.
-A fourth, in windows, is nn.tiled.
+- mean field (`Expected`): every cell acts by its expected share, one deterministic pass;
+- everywhere: no cell is left out, for programs that other machines run (`somite export`).
+A fifth, in windows, is nn.tiled.
 """
 
 from abc import ABC, abstractmethod
@@ -167,6 +168,8 @@ class Automaton(Cellular):
 
     def update(self, cells: Tensor, fired: Tensor) -> Tensor:
         """One update; `cells` (b, *s, c) may be changed in place where no gradient is asked for."""
+        if torch.compiler.is_exporting():
+            return self.everywhere(cells, fired)
         if torch.is_grad_enabled():
             if self.checkpointing:
                 return checkpoint(self.dense, cells, fired, use_reentrant=False)  # type: ignore[return-value]
@@ -175,13 +178,18 @@ class Automaton(Cellular):
 
     def dense(self, cells: Tensor, fired: Tensor) -> Tensor:
         """Perception of all cells by convolution; the perceptron for those that act, or for all if the norm is over all."""
+        if not self.local:
+            return self.everywhere(cells, fired)
         u = self.perceived(cells)
         z = torch.cat([u, self.perceive(u)], -1)  # (b, *s, c + features)
-        if not self.local:
-            return cells + fired[..., None] * self.unpinned(self.change(z))
         index = fired.flatten().nonzero()[:, 0]
         ds = fired.flatten()[index, None] * self.unpinned(self.change(z.flatten(0, -2)[index]))
         return cells.flatten(0, -2).index_add(0, index, ds.to(cells.dtype)).view_as(cells)
+
+    def everywhere(self, cells: Tensor, fired: Tensor) -> Tensor:
+        """All cells think, whether they act or not: for a program that is written down once for images of any size."""
+        u = self.perceived(cells)
+        return cells + fired[..., None] * self.unpinned(self.change(torch.cat([u, self.perceive(u)], -1)))
 
     def acting(self, cells: Tensor, fired: Tensor) -> Tensor:
         """The acting cells alone, a chunk at a time. Changes `cells` in place."""
@@ -230,7 +238,7 @@ class Automaton(Cellular):
 
 def neighboured(space: Sequence[int]) -> None:
     """Raises InputError for a grid in which a cell has no neighbours along an axis."""
-    if min(space) < 2:
+    if any(n < 2 for n in space):
         raise InputError(
             f"cells of shape {tuple(space)} have no neighbours along an axis; use images of at least 2 px (8 px for two levels)"
         )

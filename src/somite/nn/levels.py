@@ -56,7 +56,7 @@ def fitting(image: Tensor, channels: int, dims: int) -> None:
 
 def shrinkable(space: Sequence[int], small: Sequence[int], levels: int) -> None:
     """Raises InputError for an image whose coarsest of several levels, of size `small`, has fewer than two cells along an axis."""
-    if min(small) < 2:
+    if any(n < 2 for n in small):
         raise InputError(
             f"images of {' x '.join(map(str, space))} shrink to {' x '.join(map(str, small))} cells at the coarsest of {levels} levels, "
             "where cells have no neighbours; take fewer --method.network.levels, a smaller --method.network.scale or larger images"
@@ -117,7 +117,7 @@ def answered(rules: Sequence[Automaton], updates: Sequence[int], images: Sequenc
     images: (b, c, *s) of each level. Each level inherits the other channels of the one before it, as many as it has, enlarged.
     """
     windows = exact(rules, tile)
-    pinned, cells = images[0].shape[1], images[0].new_zeros(len(images[0]), 0, *images[0].shape[2:])
+    pinned, cells = images[0].shape[1], images[0].new_zeros(images[0].shape[0], 0, *images[0].shape[2:])
     for depth, (rule, count, image) in enumerate(zip(rules, updates, images, strict=True)):
         cells = cells[:, : rule.channels - pinned]
         if windows:
@@ -132,7 +132,7 @@ def whole(rule: Automaton, updates: int, image: Tensor, inherited: Tensor) -> Te
     """Cells (b, c, *s) of one level; `inherited` (b, k, *s) of any size."""
     if inherited.shape[1]:
         inherited = F.interpolate(inherited, size=image.shape[2:], mode="nearest")
-    born = image.new_zeros(len(image), rule.channels - image.shape[1] - inherited.shape[1], *image.shape[2:])
+    born = image.new_zeros(image.shape[0], rule.channels - image.shape[1] - inherited.shape[1], *image.shape[2:])
     return rule(torch.cat([image, inherited, born], 1), updates)
 
 

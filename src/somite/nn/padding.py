@@ -7,10 +7,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
+def covered(n: int, side: int) -> int:
+    """How many blocks of `side` cover n: rounded up. Not -(-n // side), which other programs that a network is exported to round to zero."""
+    return (n + side - 1) // side
+
+
 def extended(x: Tensor, factor: int) -> Tensor:
     """(b, c, *s), its far edges repeated, to a multiple of `factor` along each axis."""
     for axis in range(2, x.ndim):
-        more = -x.shape[axis] % factor
+        more = covered(x.shape[axis], factor) * factor - x.shape[axis]
         if more:
             edge = x.narrow(axis, x.shape[axis] - 1, 1)
             x = torch.cat([x, edge.expand(*[more if a == axis else n for a, n in enumerate(edge.shape)])], axis)
@@ -21,7 +26,7 @@ def bottomed(x: Tensor, factors: Sequence[int]) -> Tensor:
     """(b, c, *s), its far edges repeated to multiples of `factors`, one an axis, and to two places at the bottom: instance norm needs more
     than one.
     """
-    sizes = [-(-n // factor) * factor for n, factor in zip(x.shape[2:], factors, strict=True)]
+    sizes = [covered(n, factor) * factor for n, factor in zip(x.shape[2:], factors, strict=True)]
     if sizes == list(factors):
         sizes[0] *= 2
     more = [size - n for n, size in zip(x.shape[2:], sizes, strict=True)]

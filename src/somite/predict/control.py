@@ -35,7 +35,7 @@ class Controlled(Fusion):
         """(1, *s) -> (*s) uint8. Raises InputError for several classes, whose mask no threshold makes."""
         if len(probability) != 1:
             raise InputError(
-                f"a threshold makes the mask of one class, not of {len(probability)} maps; leave the control out (--no-control), "
+                f"a threshold makes the mask of one class, not of {len(probability)} maps; leave the control out (--plain), "
                 "or train one class with --data.foreground"
             )
         return (probability[0] >= np.float32(self.threshold)).astype(np.uint8)

@@ -4,6 +4,7 @@ import json
 import shlex
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from ..errors import one_line
 from ..files import write_text
@@ -15,25 +16,30 @@ from .findings import History, evaluation, history, method, network, source, tit
 
 def write_card(run: Run) -> Path:
     """Write README.md into the run folder, with the evaluation's table if metrics.json is there."""
-    past = history(run.path)
-    parts = [what(run, past), use(run), data(past), training(run, past), scores(run), limits(), citation(run)]
     path = run.path / "README.md"
-    write_text(path, "\n\n".join(part for part in parts if part) + "\n")
+    write_text(path, card(run, run.path.resolve().name, title(run, history(run.path).environment)))
     return path
 
 
-def what(run: Run, past: History) -> str:
+def card(run: Run, name: str, heading: str, about: str = "") -> str:
+    """name: by which the run is opened. about: what is to be said of its data beside their number."""
+    past = history(run.path)
+    parts = [what(run, heading), use(run, name), data(past, about.strip()), training(run, past), scores(run, name), limits(), citation(run)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def what(run: Run, heading: str) -> str:
     members, steps = run.recipe.task.members, run.method.steps
     facts = [
         f"- **Network:** {network(run)}, {weights(run):,} weights",
         f"- **Method:** {method(run)}, {count(steps, 'reverse step')}, {count(members, 'member')} a case",
         "- **Recipe:** `recipe.yaml`, every default written out",
     ]
-    return f"# {escape(one_line(title(run, past.environment)), quote=False)}\n\n**{words.NOTICE}**\n\n" + "\n".join(facts)
+    return f"# {escape(one_line(heading), quote=False)}\n\n**{words.NOTICE}**\n\n" + "\n".join(facts)
 
 
-def use(run: Run) -> str:
-    members, name = run.recipe.task.members, run.path.resolve().name
+def use(run: Run, name: str) -> str:
+    members = run.recipe.task.members
     shell = f"somite predict {shlex.quote(name)} IMAGE --out predictions --members {members}"
     python = "\n".join(
         [
@@ -47,13 +53,17 @@ def use(run: Run) -> str:
     return f"## Use\n\n```sh\n{shell}\n```\n\n```python\n{python}\n```"
 
 
-def data(past: History) -> str:
-    found = past.environment.get("data")
-    if not found:
-        return ""
+def data(past: History, about: str) -> str:
+    found, told = past.environment.get("data"), [about] if about else []
+    if found:
+        told.append(counted(found))
+    return "\n\n".join(["## Data", *told]) if told else ""
+
+
+def counted(found: dict[str, Any]) -> str:
     cases, groups, files = (count(found[f"{noun}s"], noun) for noun in ("case", "group", "file"))
     counts = f"{cases} of {groups}, {files}, {size(found['bytes'])}"
-    return f"## Data\n\nTrain and validation splits: {counts}. SHA-256 over ids and contents: `{found['digest']}`."
+    return f"Train and validation splits: {counts}. SHA-256 over ids and contents: `{found['digest']}`."
 
 
 def training(run: Run, past: History) -> str:
@@ -71,9 +81,9 @@ def training(run: Run, past: History) -> str:
     return "## Training\n\n" + "\n".join(lines)
 
 
-def scores(run: Run) -> str:
+def scores(run: Run, name: str) -> str:
     if not (run.path / "metrics.json").is_file():
-        return f"## Evaluation\n\nNot evaluated yet: `somite evaluate {run.path.resolve().name}`."
+        return f"## Evaluation\n\nNot evaluated yet: `somite evaluate {name}`."
     found = evaluation(run.path, run.path)
     view = run.recipe.task.view(found)
     head = words.sentence(found.summary, view, len({row["case"] for row in found.rows}))

@@ -146,7 +146,7 @@ def timed(asked: Asked, budget: Budget) -> dict[str, float]:
     torch.set_num_threads(asked.threads)
     try:
         with torch.random.fork_rng():
-            steps = {", ".join(cell): Step(recipe(cell, asked.data, budget, 1, 0), asked.out) for cell in GRID}
+            steps = {", ".join(cell): Step(recipe(cell, asked.data, budget, 1, 0), budget, asked.out) for cell in GRID}
             for _ in range(budget.rounds):
                 for step in steps.values():
                     step()
@@ -158,15 +158,15 @@ def timed(asked: Asked, budget: Budget) -> dict[str, float]:
 class Step:
     """One training step, of images and masks by chance: what it costs does not depend on what they show."""
 
-    def __init__(self, tree: Tree, out: Path) -> None:
+    def __init__(self, tree: Tree, budget: Budget, out: Path) -> None:
         path = out / "pace.yaml"
         write_text(path, yaml.safe_dump(tree, sort_keys=False))
         made = build(parse(path))
         path.unlink()
-        size, batch = made.data.preprocess.size, made.training.batch
         self.method, self.took = made.method.train(), []
         self.optimizer = torch.optim.AdamW(self.method.parameters(), made.training.rate)
-        self.image, self.mask = torch.rand(batch, 3, *size), torch.randint(2, (batch, 1, *size))
+        batch, side = budget.batch, budget.size
+        self.image, self.mask = torch.rand(batch, 3, side, side), torch.randint(2, (batch, 1, side, side))
 
     def __call__(self) -> None:
         began = time.process_time()

@@ -4,7 +4,7 @@ Training, resuming, evaluation, reports and studies are the same for all tasks a
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -205,6 +205,10 @@ class Task(ABC):
 
     def sections(self, found: Found) -> list[Section]:
         """Figures for the report, with what is to be said of them."""
+        return []
+
+    def beside(self, found: Mapping[str, Found]) -> list[Section]:
+        """Figures of several runs on the same cases, by their names, for a report of them all."""
         return []
 
     def drawn(self, found: Found, run: Opened) -> list[Section]:

@@ -1,6 +1,6 @@
 """Segmentation: the target is a mask, the condition an image, the score everything that is known to matter."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +174,11 @@ class Segmentation(Task):
         from .view import sections
 
         return sections(found)
+
+    def beside(self, found: Mapping[str, Found]) -> list[Section]:
+        from .view import beside
+
+        return beside(found)
 
     def pictures(self, results: Sequence[Result], rows: Sequence[Sequence[Row]], data: Data) -> Pictures:
         from .pictures import pictures

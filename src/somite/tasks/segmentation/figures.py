@@ -1,6 +1,6 @@
 """The figures of a segmentation's report: one function each, from rows to a matplotlib Figure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter
 
 from ...metrics.intervals import Interval, interval
 from ...metrics.selective import risk_coverage
-from ...style import BLUE, GREEN, GREY, INK, SKY, VERMILION, canvas, styled, zoom
+from ...style import BLUE, COLOURS, DASHES, GREEN, GREY, INK, SKY, VERMILION, canvas, styled, zoom
 from .whole import TERCILES
 
 Row = dict[str, Any]
@@ -38,6 +38,23 @@ def reliability(bins: Sequence[Row]) -> Figure:
     bottom.set(yscale="log", ylim=(0.5, None), xlabel="predicted probability", ylabel="pixels")
     bottom.yaxis.set_minor_formatter(NullFormatter())
     figure.align_ylabels()
+    return figure
+
+
+@styled
+def reliabilities(bins: Mapping[str, Sequence[Row]]) -> Figure:
+    """Observed share against probability of several runs, a panel a region."""
+    figure = Figure(figsize=(11, 3.8), layout="constrained")
+    for axes, (region, (_, _, label)) in zip(figure.subplots(1, len(REGIONS), sharey=True), REGIONS.items(), strict=True):
+        axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 3)))
+        for i, (name, rows) in enumerate(bins.items()):
+            count, confidence, positives = pooled([row for row in rows if row["region"] == region])
+            full = count > 0
+            line = {"color": COLOURS[i % len(COLOURS)], "linestyle": DASHES[i % len(DASHES)]}
+            axes.plot(confidence[full] / count[full], positives[full] / count[full], marker="o", label=name, **line)
+        axes.set(title=label, xlim=(-0.02, 1.02), ylim=(-0.03, 1.03), xlabel="predicted probability")
+    figure.axes[0].set_ylabel("observed share of foreground")
+    figure.axes[0].legend(loc="upper left")
     return figure
 
 

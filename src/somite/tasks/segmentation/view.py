@@ -1,5 +1,6 @@
 """What a report shows of a segmentation."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from ...metrics.selective import aurc
@@ -134,6 +135,22 @@ def calibration(found: Found) -> Section:
             )
         )
     return Section("calibration", "Calibration", [plot], text)
+
+
+def beside(found: Mapping[str, Found]) -> list[Section]:
+    """The calibration of several runs, a panel a region."""
+    bins = {name: one.tables["reliability"] for name, one in found.items() if one.tables.get("reliability")}
+    if not bins:
+        return []
+    text = (
+        "On the dashed line, of the pixels given probability p a share p is foreground. Pixels of all cases pooled; "
+        f"{bin_rule(next(iter(found.values())).summary['bins'])}. The pooled calibration errors are in the table of all metrics."
+    )
+    alt = "Observed share of foreground against predicted probability, a panel for all pixels, boundary and foreground, a line a run"
+    members = {one.summary["members"] for one in found.values()}
+    uneven = [("Members.", "The runs have other numbers of members, and a mean of many is softer whatever it is a mean of.")]
+    plot = Plot("Does 0.8 mean 80 %?", figures.reliabilities(bins), alt, text, wide=True)
+    return [Section("calibration", "Calibration", [plot], uneven if len(members) > 1 else [])]
 
 
 def bin_rule(bins: int) -> str:
