@@ -1,5 +1,5 @@
 # make demo: set-up, then train, predict, evaluate and report on bundled real images.   make test: set-up, then the tests.
-.PHONY: demo test test-all test-study test-web lint docs paper bench wheel clean
+.PHONY: demo test test-all test-study test-faults fuzz test-web lint docs paper bench wheel clean
 PYTHON ?= python3
 VENV ?= .venv
 EXTRAS ?= dev
@@ -10,13 +10,21 @@ demo: $(VENV)/.installed
 	$(BIN)/somite demo --out runs/demo
 
 test: $(READY)
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -n 2 --dist worksteal -q -m "not slow and not gpu" $(ARGS)
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -n 2 --dist worksteal -q -m "not slow and not gpu and not fault" $(ARGS)
 
 test-all: $(READY)
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -n 2 --dist worksteal $(ARGS)
 
 test-study: $(READY)
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -q -m slow tests/study
+
+# Kills, full disks, hostile and broken files: what may happen to a run, and loses nothing. About a quarter of an hour on two cores.
+test-faults: $(READY)
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -q tests/faults tests/trainer/test_alone.py tests/trainer/test_resume.py $(ARGS)
+
+# The same broken files by the hundred thousand; SEED draws others.
+fuzz: $(READY)
+	PYTHONPATH=tests:tests/faults $(BIN)/python tests/faults/fuzz_all.py --count $(or $(COUNT),100000) --seed $(or $(SEED),0)
 
 # The page of `somite web` in headless Chromium; skipped, with the reason, where there is none.
 test-web: $(READY)
@@ -41,6 +49,8 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/geca.py
 	$(BIN)/python benchmarks/sdseg.py
 	$(BIN)/python benchmarks/features.py
+	$(BIN)/python benchmarks/load.py
+	$(BIN)/python benchmarks/reproducibility.py
 
 # Builds sdist and wheel into dist/ and tries them in empty environments; makes its own.
 wheel:

@@ -99,7 +99,7 @@ def answered(
         for outcome in made:
             found[outcome.case] = outcome
     finally:
-        if todo and (len(cases) > 1 or any(one.state == DONE for one in found.values())):
+        if (todo or not (out / TABLE).is_file()) and (len(cases) > 1 or any(one.state == DONE for one in found.values())):
             write_table(out / TABLE, known | found)
     return [found[case.id] for case in cases]
 

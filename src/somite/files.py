@@ -59,7 +59,7 @@ def read_json(path: str | Path) -> Any:  # noqa: ANN401 - JSON
     """Raises InputError where the file is no JSON."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # the last of brackets in brackets
         raise InputError(f"{path} is not valid JSON ({error}): mend it or remove it") from error
 
 

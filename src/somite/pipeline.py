@@ -22,7 +22,7 @@ from .recipe import Recipe, build, dump, parse
 from .sampling import Sampling, overrides
 from .store import located
 from .tasks.task import Answer
-from .trust import only_own
+from .trust import no_links, only_own
 
 if TYPE_CHECKING:
     import numpy as np
@@ -175,6 +175,8 @@ def load(path: str | Path, trust: bool = False, device: str | None = None) -> Ru
         raise InputError(f"{path} is not a run folder: it has no recipe.yaml; somite train makes one")
     check = (lambda _: None) if trust else only_own
     check(path / "recipe.yaml")
+    if not trust:
+        no_links(path)
     config = parse(path / "recipe.yaml")
     recipe = built(located(config, path, check))
     with_weights(recipe.method, weights(path), f"{path / 'weights.safetensors'} and recipe.yaml")

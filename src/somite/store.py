@@ -8,6 +8,7 @@ the Hugging Face hub. Starting weights (`nn.frozen.Start`) are looked for in the
 import hashlib
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -72,13 +73,20 @@ def put(path: Path, digest: str, folder: Path) -> Path:
     if not out.exists():
         folder.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
-            partial = folder / f".{digest}"
-            shutil.rmtree(partial, ignore_errors=True)
+            partial = Path(
+                tempfile.mkdtemp(prefix=f".{digest[:12]}-", dir=folder)
+            )  # of this process: runs beside each other share the store
+            partial.chmod(0o755)
             for file in contents(path):
                 target = partial / file.relative_to(path)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 linked(str(file), str(target))
-            partial.rename(out)
+            try:
+                partial.rename(out)
+            except OSError:
+                shutil.rmtree(partial)
+                if not out.exists():  # else another process was faster
+                    raise
         else:
             with replacing(out) as temporary:
                 temporary.unlink()

@@ -1,8 +1,9 @@
-"""What a recipe of somebody else's may say: bounded in size, and naming nothing but somite's own classes.
+"""What a run of somebody else's may say: a recipe bounded in size, naming nothing but somite's own classes, in a folder without ways out.
 
 A recipe is YAML, in which ten lines of aliases can stand for a thousand million nodes, and a string can name code to run.
 """
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,6 +58,20 @@ def only_own(path: Path) -> None:
                 f"{path} names {text}, which is not somite's; loading it could run a stranger's code. "
                 "If you trust where this run comes from, add --trust (in Python: somite.load(path, trust=True))"
             )
+
+
+def no_links(run: Path) -> None:
+    """Refuse a run folder in which a folder leads out of it: what evaluation or training wrote there would land elsewhere. (A file that is
+    a link does no harm: it is replaced, never written through.)
+    """
+    root = run.resolve()
+    for at, names, _ in os.walk(run):
+        for path in (Path(at, name) for name in names):
+            if path.is_symlink() and not path.resolve().is_relative_to(root):
+                raise InputError(
+                    f"{path} is a link out of the run folder, to {path.resolve()}, and what somite writes there would land in it; remove the "
+                    "link, or, if you trust where this run comes from, add --trust"
+                )
 
 
 def strings(tree: Any, at: str = "") -> Iterator[str]:  # noqa: ANN401 - a YAML tree

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
+from somite.data import images
 from somite.data.images import read_image, read_labels, write_png
 from somite.errors import InputError
 
@@ -211,8 +213,30 @@ def test_what_is_no_image(tmp_path):
 
 def test_too_many_pixels_are_refused(tmp_path, monkeypatch):
     path = saved(tmp_path / "a.png", GREY)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5)
+    monkeypatch.setattr(images, "PIXELS", 5)
     refused(read_image, path, "too many pixels")
+
+
+def test_an_image_that_memory_cannot_hold_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
+    path = saved(tmp_path / "a.png", COLOUR)
+    monkeypatch.setattr(images, "memory", lambda: 9 * COLOUR.size - 1)
+    refused(read_image, path, "more memory")
+    monkeypatch.setattr(images, "memory", lambda: 9 * COLOUR.size)
+    assert read_image(path).shape == (3, *COLOUR.shape[:2])
+
+
+def test_more_pixels_than_pillow_takes(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5)
+    assert read_image(saved(tmp_path / "a.png", GREY)).shape == (1, *GREY.shape)
+    assert Image.MAX_IMAGE_PIXELS == 5  # which is other programs'
+
+
+def test_what_memory_gives_out_in_the_middle_of(tmp_path, monkeypatch):
+    def full(self):
+        raise MemoryError
+
+    monkeypatch.setattr(PngImageFile, "load", full)
+    refused(read_image, saved(tmp_path / "a.png", GREY), "more memory")
 
 
 def test_a_phones_several_pictures_are_the_first(tmp_path):

@@ -7,8 +7,11 @@ that the file stores. What has no single meaning (transparency, several pages, s
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from jaxtyping import Float32, Int32
@@ -18,13 +21,24 @@ from PIL.TiffImagePlugin import TiffImageFile
 from ..errors import InputError
 from ..files import replacing
 from .geometry import Header
-from .voxels import NotFiniteError
+from .voxels import NotFiniteError, memory, too_large
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error)
+PIXELS = 2**29  # a square of 23,170 pixels a side; with more, a slide is cut into tiles anyway
+_ARRAYS = 9  # bytes a sample of what is made of it: the file's, and two arrays of float32
+_BOUND = Lock()
 _STANDARD = 57.6  # mean of the luminance table that libjpeg scales, of quality 50
 _ORIENTATION, _BITS, _PHOTOMETRIC = 274, 258, 262  # tags of EXIF and TIFF
+
+
+@contextmanager
+def _within_memory(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except MemoryError as error:
+        raise too_large(path) from error
 
 
 @dataclass(frozen=True)
@@ -33,15 +47,20 @@ class _Picture:
 
     image: Image.Image
     bits: int
-    turned: bool  # the file asks for a rotation or reflection
+    orientation: int  # EXIF's: 1 upright; others ask for a rotation or reflection, from 5 on with a transposition
+
+    @property
+    def turned(self) -> bool:
+        return self.orientation != 1
 
 
 def read_header(path: Path) -> Header:
     """What the file says of itself; no pixel is decoded. Raises InputError for what is no image of a kind that somite reads."""
-    picture = _open(path, pixels=False)
+    with _within_memory(path):
+        picture = _open(path, pixels=False)
     image, mode = picture.image, picture.image.mode
     grey = mode in ("1", "L", "LA", "I", "F") or mode.startswith("I;16")
-    size = image.size if image.getexif().get(_ORIENTATION, 1) < 5 else image.size[::-1]
+    size = image.size if picture.orientation < 5 else image.size[::-1]
     return Header(size[::-1], 1 if grey else 3, "float32" if mode == "F" else f"uint{picture.bits}", None, _quality(image))
 
 
@@ -57,16 +76,21 @@ def _quality(image: Image.Image) -> int | None:
 def read_image(path: str | Path) -> Float32[np.ndarray, "c h w"]:
     """A grey (c = 1) or colour (c = 3) image in [0, 1]; float TIFF as it stands."""
     path = Path(path)
-    picture = _open(path)
-    pixels = _deep_colour(picture, path) if _is_deep_colour(picture) else _samples(picture, path)
-    pixels = _opaque(pixels if pixels.ndim == 3 else pixels[..., None], path)
-    return np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
+    with _within_memory(path):
+        picture = _open(path)
+        pixels = _deep_colour(picture, path) if _is_deep_colour(picture) else _samples(picture, path)
+        pixels = _opaque(pixels if pixels.ndim == 3 else pixels[..., None], path)
+        return np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
 
 
 def read_labels(path: str | Path) -> Int32[np.ndarray, "h w"]:
     """The integers that a mask file stores: grey values, or the indices of a palette."""
     path = Path(path)
-    picture = _open(path)
+    with _within_memory(path):
+        return _labels(_open(path), path)
+
+
+def _labels(picture: _Picture, path: Path) -> Int32[np.ndarray, "h w"]:
     mode = picture.image.mode
     if mode == "P":
         return _palette_labels(picture.image)
@@ -122,23 +146,47 @@ def _open(path: Path, pixels: bool = True) -> _Picture:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns about damage that it then raises, or that is no damage
             # By handle: by name, Pillow 13 maps uncompressed TIFFs to memory and garbles those with a rotation tag.
-            with path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
+            with path.open("rb") as file, _unbounded(), Image.open(file, formats=_FORMATS) as image:
+                _refuse_large(image, path)
                 _refuse_pages(image, path)
                 bits = _stored_bits(image, path)
-                turned = image.getexif().get(_ORIENTATION, 1) != 1
+                told = image.getexif().get(_ORIENTATION, 1)
+                orientation = told if isinstance(told, int) else 1
                 if not pixels:
-                    return _Picture(image, bits, turned)
+                    return _Picture(image, bits, orientation)
                 image.load()
                 ImageOps.exif_transpose(image, in_place=True)
-                return _Picture(image, bits, turned)
+                return _Picture(image, bits, orientation)
     except InputError:
         raise
-    except Image.DecompressionBombError as error:
-        raise InputError(f"{path} has too many pixels to read at once: cut it into tiles or shrink it") from error
     except Image.UnidentifiedImageError as error:
         raise InputError(f"{path} is not an image that somite reads, or its header is damaged: save it as 8- or 16-bit PNG") from error
     except _DAMAGE as error:
         raise damaged(path, error) from error
+
+
+@contextmanager
+def _unbounded() -> Iterator[None]:
+    """Without Pillow's own bound, a third of ours: one number for the whole process, looked at where files are opened and loaded."""
+    with _BOUND:
+        theirs, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = theirs
+
+
+def _refuse_large(image: Image.Image, path: Path) -> None:
+    """A header may promise any number of pixels, and a packed file of some kB can hold them."""
+    pixels = image.width * image.height
+    if pixels > PIXELS:
+        raise _too_many(path)
+    if pixels * len(image.getbands()) * _ARRAYS > memory():
+        raise too_large(path)
+
+
+def _too_many(path: Path) -> InputError:
+    return InputError(f"{path} has too many pixels to read at once (more than {PIXELS:,}): cut it into tiles or shrink it")
 
 
 def _refuse_pages(image: Image.Image, path: Path) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".nrrd", ".seg.nrrd", ".nhdr", ".mha", ".mhd")  # .seg.nrrd: Slicer's masks
 _ARRAYS = 16  # bytes a voxel of what is made of it: SimpleITK's own, float32, and a copy
+_AXES = re.compile(rb"\s*NDims\s*=\s*([1-9]|10)\s*")  # MetaIO's arrays are 10 long, and it writes beyond their end
 _LINES = 2**16  # a header is not longer
 _BLOCK = 2**20
 _NAMES = {
@@ -144,6 +145,8 @@ def _voxels(path: Path, meta: bool) -> _Voxels | None:
     if end is None or not (b"NDims" in head if meta else head.startswith(b"NRRD")):
         raise damaged(path, ValueError(f"it does not begin with the header of {'a MetaImage' if meta else 'an NRRD file'}"))
     head = head[: end.start()]
+    if meta and not all(_AXES.fullmatch(line) for line in re.split(rb"[\r\n]", head) if b"NDims" in line):
+        raise damaged(path, ValueError("its header has an impossible number of axes"))
     named = end if meta else re.search(rb"(?im)^data ?file: *([^\r\n]+)", head)
     name = named[1].strip().decode(errors="replace") if named else "LOCAL"
     if name.upper().startswith("LIST") or "%" in name:
@@ -162,6 +165,8 @@ def _checked(reader: "sitk.ImageFileReader", path: Path) -> int:
 
     if reader.GetDimension() != 3:
         raise InputError(f"{path} has {reader.GetDimension()} axes where a volume has three: save each volume as a file")
+    if min(reader.GetSize()) < 1:
+        raise InputError(f"{path} has shape {reader.GetSize()}, which is no voxel at all: copy it again from its origin")
     affine = place(reader).affine
     if not np.isfinite(affine).all() or not abs(np.linalg.det(np.array(reader.GetDirection()).reshape(3, 3))) > 1e-6:
         raise InputError(f"{path} has an affine that maps space to a plane or to NaN: mend its header (spacing, direction, origin)")

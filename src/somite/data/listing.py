@@ -104,7 +104,8 @@ def rows(path: Path, needed: tuple[str, ...]) -> list[dict[str, str]]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             table = csv.DictReader(file, skipinitialspace=True)
-            found = [{str(k).strip(): str(v or "").strip() for k, v in row.items()} for row in table]
+            named = ({k: v for k, v in row.items() if k is not None} for row in table)  # None: cells beyond the last column
+            found = [{str(k).strip(): str(v or "").strip() for k, v in row.items()} for row in named]
             columns = [name.strip() for name in table.fieldnames or []]
     except (csv.Error, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not a CSV table in UTF-8 ({error}): save it as one") from error

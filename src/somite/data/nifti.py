@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Float64, Int32
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
 
 from ..errors import InputError
 from ..files import replacing
@@ -26,7 +27,7 @@ from .images import check_file, damaged
 from .voxels import as_channels, as_labels, memory, too_large, too_short
 
 SUFFIXES = (".nii", ".nii.gz")
-_DAMAGE = (OSError, EOFError, ValueError, OverflowError, zlib.error, struct.error, ImageFileError, HeaderDataError)
+_DAMAGE = (OSError, EOFError, ValueError, OverflowError, zlib.error, struct.error, ImageFileError, HeaderDataError, WrapStructError)
 _MM = {1: 1000.0, 2: 1.0, 3: 0.001}  # xyzt_units: metre, millimetre, micrometre; no or another unit counts as mm
 _SHEAR = 1e-4  # cosine between two axes that is more than rounding
 _HEADER = 540  # bytes of the longer of the two headers

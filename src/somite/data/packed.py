@@ -1,6 +1,5 @@
 """Images that lie many in a file: MedMNIST's .npz of arrays, opened once a process and cut by index."""
 
-import zipfile
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -34,9 +33,12 @@ def array(path: Path, name: str) -> np.ndarray:
     """An array of the file, whole: compressed, it cannot be read in part. Raises InputError where the file is damaged."""
     try:
         with np.load(path) as found:  # allow_pickle stays False: arrays of objects could run code
-            return found[name]
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
-        raise InputError(f"{path} cannot be read as an .npz of arrays ({error}): copy it again from its origin") from error
+            values = found[name]
+    except Exception as error:  # NumPy, zipfile and Python's tokenizer have a zoo of them for damaged files
+        raise unreadable(path, error) from error
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "buif" or values.ndim == 0:
+        raise InputError(f"{path} holds no array of numbers under {name}: copy it again from its origin")
+    return values
 
 
 def names(path: Path) -> list[str]:
@@ -44,5 +46,10 @@ def names(path: Path) -> list[str]:
     try:
         with np.load(path) as found:
             return list(found.files)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
-        raise InputError(f"{path} cannot be read as an .npz of arrays ({error}): copy it again from its origin") from error
+    except Exception as error:
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Path, error: Exception) -> InputError:
+    why = " ".join(str(error).split()) or type(error).__name__
+    return InputError(f"{path} cannot be read as an .npz of arrays ({why[:200]}): copy it again from its origin")

@@ -28,6 +28,8 @@ def resplit(source: Source, name: str, hear: Hear = stop) -> Source:
         raise InputError(f"--data.splits {name}: there is no such file; with somite come {', '.join(known)}")
     content = read_json(path)
     groups = content.get("groups", {}) if isinstance(content, dict) else None
+    if groups is not None and not isinstance(groups, dict):
+        raise InputError(f'{path} has something else than {{id: group}} under "groups": mend it, or leave it out')
     splits = {key: ids for key, ids in content.items() if key not in ("note", "groups", "excluded")} if groups is not None else {}
     if not splits or not all(isinstance(ids, list) and all(isinstance(one, str) for one in ids) for ids in splits.values()):
         raise InputError(f'{path} should hold {{"train": [ids], "val": [ids], "test": [ids]}}')
@@ -40,6 +42,6 @@ def resplit(source: Source, name: str, hear: Hear = stop) -> Source:
         return own.get(one) or own.get(one.lstrip("0")) or numbered.get(one.lstrip("0")) or one
 
     named = {key: [called(one) for one in ids] for key, ids in splits.items()}
-    of = {called(one): group for one, group in dict(groups or {}).items()}
+    of = {called(one): group for one, group in (groups or {}).items()}
     cases = {case: replace(record, group=str(of.get(case, record.group))) for case, record in source.cases.items()}
     return replace(source, cases=cases, splits=check_splits(path, named, cases, hear))

@@ -215,6 +215,6 @@ def _table_case(path: Path, line: int, row: Mapping[str, str], masked: bool) -> 
             kind = "no-mask" if file == mask else "no-image"
             raise FlawError(f"{path}, line {line}, names {file}, which does not exist (relative to the table)", kind, (file,))
     name = row.get("id") or stem(files[0])
-    if "/" in name or "\\" in name:
+    if any(char in name for char in "/\\\0"):
         raise FlawError(f"{path}, line {line}, has the id {name!r}: ids become file names, write them without slashes", "bad-id", (name,))
     return Case(name, files, mask, row.get("group") or name)

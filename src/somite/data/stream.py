@@ -30,14 +30,24 @@ class Stream(Sampler[list[Draw]]):
     def __iter__(self) -> Iterator[list[Draw]]:
         epoch, order = -1, torch.empty(0)
         for step in range(self.start, self.total):
-            first = (step * self.world + self.rank) * self.batch
             draws = []
-            for n in range(first, first + self.batch):
+            for n in self.samples(step):
                 if n // self.cases != epoch:
                     epoch = n // self.cases
-                    order = torch.randperm(self.cases, generator=torch.Generator().manual_seed(derive(self.seed, "epoch", epoch)))
+                    order = self.order(epoch)
                 draws.append((int(order[n % self.cases]), derive(self.seed, "sample", n)))
             yield draws
+
+    def samples(self, step: int) -> range:
+        first = (step * self.world + self.rank) * self.batch
+        return range(first, first + self.batch)
+
+    def order(self, epoch: int) -> Tensor:
+        return torch.randperm(self.cases, generator=torch.Generator().manual_seed(derive(self.seed, "epoch", epoch)))
+
+    def cases_of(self, step: int) -> list[int]:
+        """The indices of a batch's cases."""
+        return [int(self.order(n // self.cases)[n % self.cases]) for n in self.samples(step)]
 
 
 class TrainingSet(Dataset[dict[str, Tensor]]):

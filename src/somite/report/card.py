@@ -1,8 +1,12 @@
 """README.md of a run folder: a model card that says what the weights are, how to use them, and what they are not for."""
 
+import json
+import shlex
+from html import escape
 from pathlib import Path
 from typing import Any
 
+from ..errors import one_line
 from ..files import write_text
 from ..pipeline import Run
 from ..wording import count, number, size
@@ -31,17 +35,17 @@ def what(run: Run, heading: str) -> str:
         f"- **Method:** {method(run)}, {count(steps, 'reverse step')}, {count(members, 'member')} a case",
         "- **Recipe:** `recipe.yaml`, every default written out",
     ]
-    return f"# {heading}\n\n**{words.NOTICE}**\n\n" + "\n".join(facts)
+    return f"# {escape(one_line(heading), quote=False)}\n\n**{words.NOTICE}**\n\n" + "\n".join(facts)
 
 
 def use(run: Run, name: str) -> str:
     members = run.recipe.task.members
-    shell = f"somite predict {name} IMAGE --out predictions --members {members}"
+    shell = f"somite predict {shlex.quote(name)} IMAGE --out predictions --members {members}"
     python = "\n".join(
         [
             "import somite",
             "",
-            f'run = somite.load("{name}")',
+            f"run = somite.load({json.dumps(name, ensure_ascii=False)})",
             f'result = run.predict("image.png", members={members})',
             ", ".join(f"result.{name}" for name in run.recipe.task.fields) or "result",
         ]

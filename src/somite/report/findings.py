@@ -31,7 +31,7 @@ def evaluation(run: Path, folder: Path) -> Found:
     if missing:
         raise InputError(f"{folder} holds no evaluation ({' and '.join(missing)} missing); run `somite evaluate {run}` first")
     summary = read_json(folder / "metrics.json")
-    tables = {name: read_rows(path) for name in summary.get("tables", ()) if (path := folder / f"{name}.csv").is_file()}
+    tables = {name: read_rows(path) for name in summary.get("tables", ()) if (path := folder / f"{Path(name).name}.csv").is_file()}
     return Found(summary, read_rows(folder / "rows.csv"), tables, folder / ANSWERS)
 
 

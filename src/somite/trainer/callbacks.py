@@ -31,10 +31,12 @@ class Resumable(Callback):
     def __init__(self, path: Path, every: int, validate: int) -> None:
         self.path, self.every, self.validate = path, every, validate
 
-    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ANN401
+    def on_train_batch_end(self, trainer: Trainer, module: Module, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ANN401
         step = trainer.global_step
-        whole = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        if whole and step % self.every == 0 and step % self.validate != 0:
+        if (batch_idx + 1) % trainer.accumulate_grad_batches != 0 or (step % self.every != 0 and step % self.validate != 0):
+            return
+        module.refuse_broken(batch_idx)
+        if step % self.validate != 0:
             trainer.save_checkpoint(self.path)
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:

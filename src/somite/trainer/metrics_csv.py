@@ -41,6 +41,8 @@ class MetricsCSV(Logger):
 
 def rewind(path: Path, step: int) -> None:
     """Forget what was logged after `step`: it will be logged again."""
+    if path.is_symlink():
+        path.unlink()  # it is appended to, which would write through a link
     if not path.exists():
         return
     with path.open(newline="", encoding="utf-8") as file:

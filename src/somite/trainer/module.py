@@ -1,5 +1,6 @@
 """The one LightningModule. It holds no mathematics: methods know losses, tasks know scores."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,11 +14,15 @@ from ..tasks.task import Glimpse, Task
 from ..training import Training
 from ..types import Sample
 
+NAMED = 6  # files of a batch
+
 
 class Module(LightningModule):
-    def __init__(self, method: Method, task: Task, training: Training) -> None:
+    """files_of: the files that the batch of a step was made of, by its index."""
+
+    def __init__(self, method: Method, task: Task, training: Training, files_of: Callable[[int], list[str]] = lambda _: []) -> None:
         super().__init__()
-        self.method, self.task, self.training_options = method, task, training
+        self.method, self.task, self.training_options, self.files_of = method, task, training, files_of
         self.glimpses: list[Glimpse] = []
 
     def on_train_batch_start(self, batch: Sample, batch_idx: int) -> None:
@@ -27,13 +32,25 @@ class Module(LightningModule):
     def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
         losses = self.method.loss(*self.task.split(batch))
         if not bool(losses["loss"].isfinite()):
-            raise InputError(
-                f"the loss of step {batch_idx} is {losses['loss'].item()}; the last checkpoint is good. Lower --training.rate, "
-                "or use --training.precision 32-true if this was 16-mixed"
-            )
+            self.refuse_broken(batch_idx - 1)  # then it is not this batch's fault
+            raise self.diverged(f"the loss of step {batch_idx} is {losses['loss'].item()}", batch_idx)
         self.log_dict({f"train/{name}": value.detach() for name, value in losses.items()}, prog_bar=False, batch_size=1)
         self.log("loss", losses["loss"].detach(), prog_bar=True, logger=False, batch_size=1)
         return losses["loss"]
+
+    def refuse_broken(self, batch_idx: int) -> None:
+        """A gradient may be infinite where the loss is not: raises InputError if the step of this batch left such weights."""
+        if not all(bool(weight.isfinite().all()) for weight in self.method.parameters() if weight.requires_grad):
+            raise self.diverged(f"weights are NaN or infinite after step {batch_idx}", batch_idx)
+
+    def diverged(self, what: str, batch_idx: int) -> InputError:
+        files = self.files_of(batch_idx)
+        more = f" and {len(files) - NAMED} more" if len(files) > NAMED else ""
+        batch = f" (its batch: {', '.join(files[:NAMED])}{more})" if files else ""
+        return InputError(
+            f"{what}{batch}; the last checkpoint is good. Lower --training.rate, or use --training.precision 32-true if this was 16-mixed; "
+            "if it comes again with the same files, look at them"
+        )
 
     def on_validation_epoch_start(self) -> None:
         self.glimpses = []

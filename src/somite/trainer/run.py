@@ -1,7 +1,9 @@
 """One training run: a folder that explains itself, and that the same command goes on with."""
 
 import logging
+import re
 import warnings
+from contextlib import nullcontext
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +21,7 @@ from torch.utils.data import DataLoader
 
 from ..data.dataset import Data
 from ..data.digest import digest, summary
+from ..data.stream import Stream
 from ..diffusion.methods import Diffusion, Method
 from ..environment import bfloat16_gradients_in_3d, environment, has_bfloat16
 from ..errors import InputError
@@ -31,6 +34,7 @@ from ..training import Training
 from ..types import Sample
 from ..wording import count
 from .callbacks import AtomicCheckpoints, Averaged, Best, Look, Resumable
+from .lock import alone
 from .metrics_csv import MetricsCSV, rewind
 from .module import Module
 from .progress import Line
@@ -51,6 +55,11 @@ def train(config: Namespace, out: Path, name: str = "") -> None:
     if finished(out):
         say(f"{out} is trained already ({read_json(out / 'training.json')['steps']} steps); nothing to do")
         return
+    with alone(out, say) if rank_zero_only.rank == 0 else nullcontext():  # of several processes that train together the first holds it
+        train_alone(config, out, name)
+
+
+def train_alone(config: Namespace, out: Path, name: str) -> None:
     torch.manual_seed(derive("weights", config.training.seed))
     recipe = build(begun(config, out))
     check(recipe)
@@ -58,6 +67,7 @@ def train(config: Namespace, out: Path, name: str = "") -> None:
     warn_of_gain(recipe.method, precision)
     trainer = make_trainer(recipe, out, precision)
     last = out / LAST
+    sweep(out)
     step = resumed_step(last)
     if step:
         say(f"{out}: going on from step {step} of {recipe.training.steps}")
@@ -65,17 +75,22 @@ def train(config: Namespace, out: Path, name: str = "") -> None:
         describe(config, recipe, out, name, precision)
     say(in_short(recipe))
     rewind(out / "metrics.csv", step)
-    module = Module(recipe.method, recipe.task, recipe.training)
     start = step * recipe.training.accumulate
     world, rank = trainer.world_size, trainer.global_rank
     options = recipe.training
     loader = recipe.data.stream(options.batch, options.steps * options.accumulate, options.seed, start, rank, world, options.workers)
+    module = Module(recipe.method, recipe.task, recipe.training, partial(files_of, recipe.data, loader))
     try:
         trainer.fit(module, loader, validation(recipe.data, rank, world), ckpt_path=last if step else None, weights_only=True)
     except SystemExit:  # how Lightning ends on Ctrl-C
         if trainer.interrupted:
             raise KeyboardInterrupt from None
         raise
+    except Exception as error:  # a signal's handler says it, wherever training is at that moment
+        lost = lost_worker(error)
+        if lost is None:
+            raise
+        raise InputError(lost) from error
     if trainer.is_global_zero:
         write_json(out / "training.json", {"steps": trainer.global_step, "best": best(trainer)})
 
@@ -215,6 +230,13 @@ def validation(data: Data, rank: int, world: int) -> DataLoader:
     return DataLoader(items, batch_size=1, collate_fn=load)  # type: ignore[arg-type]
 
 
+def sweep(out: Path) -> None:
+    """What a process that was killed was writing: under a name of its own, and as large as a checkpoint. Nobody else writes here now."""
+    for name in (LAST, "weights.safetensors", "training.json", "metrics.csv"):
+        for left in (out / name).parent.glob(f".????????-{Path(name).name}"):
+            left.unlink(missing_ok=True)
+
+
 def resumed_step(last: Path) -> int:
     if not last.exists():
         return 0
@@ -224,6 +246,29 @@ def resumed_step(last: Path) -> int:
         raise InputError(
             f"{last} cannot be read ({type(error).__name__}); delete it to train from the start, or restore it from a copy"
         ) from error
+
+
+def files_of(data: Data, loader: DataLoader, step: int) -> list[str]:
+    """What a batch of this process was made of: the files of its cases, or their ids where many lie in a file."""
+    assert isinstance(loader.batch_sampler, Stream)
+    cases = [data.cases("train")[index] for index in loader.batch_sampler.cases_of(step)]
+    return list(dict.fromkeys(str(case.images[0]) if case.images else case.id for case in cases))
+
+
+def lost_worker(error: BaseException | None) -> str | None:
+    """One sentence, if an error means that a process which prepares data was ended from outside; None for others."""
+    told = []
+    while error is not None:
+        told.append(str(error))
+        error = error.__cause__ or error.__context__
+    if not any("DataLoader worker" in text for text in told):
+        return None
+    signal = next((found[1].strip(" .") for text in told if (found := re.search(r"killed by signal: ([^.]+)", text))), None)
+    how = f" by the signal {signal!r}" if signal else ""
+    return (
+        f"a process that prepares data was ended from outside{how}, mostly for lack of memory (main or shared, /dev/shm): lower "
+        "--training.workers or --data.cache_gb; the same command goes on from the last checkpoint"
+    )
 
 
 def best(trainer: Trainer) -> dict[str, float]:
