@@ -68,6 +68,7 @@ def _taken(path: Path, say: Callable[[str], None]) -> int:
 
 def _lock(handle: int, path: Path, say: Callable[[str], None]) -> None:
     if fcntl is None:
+        say(f"note: this system has no locks of files: see to it that no other process trains into {path.parent}")
         return
     try:
         fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
