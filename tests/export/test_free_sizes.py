@@ -11,6 +11,7 @@ from somite.export.brightness import normalised
 from somite.export.fusing import decided, fused, spread
 from somite.export.noise import noise
 from somite.export.resizing import FreeSizes
+from somite.predict.control import Controlled
 from somite.predict.ensemble import fused as together
 from somite.predict.fusion import Majority, Mean, MeanSquared
 from somite.predict.temperature import Tempered
@@ -56,6 +57,14 @@ def test_a_constant_image_is_zero():
     assert not normalised(Percentile(), torch.full((1, 3, 8, 8), 0.3)).any()
 
 
+def test_a_controlled_threshold_is_that_of_predict():
+    members, fusion = torch.rand(1, 5, 1, 9, 11), Controlled(0.37, "fnr", 0.1, Tempered(1.7))
+    wanted = together(None, list(members[0].numpy()), fusion)  # type: ignore[arg-type]
+    assert (decided(fusion, fused(fusion, members))[0].numpy() == wanted.mask).all()
+    assert (decided(Tempered(1.7, fusion), fused(fusion, members))[0].numpy() == wanted.mask).all()
+    assert 0 < wanted.mask.mean() < 1
+
+
 @pytest.mark.parametrize("maps", [1, 3])
 @pytest.mark.parametrize("fusion", [Mean(), MeanSquared(), Majority(), Tempered(1.7)], ids=lambda one: type(one).__name__)
 def test_fusion_is_that_of_predict(fusion, maps):
@@ -66,7 +75,7 @@ def test_fusion_is_that_of_predict(fusion, maps):
         found = fused(fusion, members)
         assert np.abs(found[row].numpy() - wanted.probability).max() < 1e-6
         assert np.abs(spread(members)[row].numpy() - wanted.spread).max() < 1e-6
-        assert (decided(found)[row].numpy() == wanted.mask).all()
+        assert (decided(fusion, found)[row].numpy() == wanted.mask).all()
 
 
 def test_noise_is_normal_and_tied_to_places():
