@@ -261,7 +261,7 @@ def lost_worker(error: BaseException | None) -> str | None:
     while error is not None:
         told.append(str(error))
         error = error.__cause__ or error.__context__
-    if not any("DataLoader worker" in text for text in told):
+    if not any("DataLoader worker (pid" in text for text in told):  # "Caught ... in DataLoader worker process" says why itself
         return None
     signal = next((found[1].strip(" .") for text in told if (found := re.search(r"killed by signal: ([^.]+)", text))), None)
     how = f" by the signal {signal!r}" if signal else ""
