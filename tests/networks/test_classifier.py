@@ -24,7 +24,8 @@ class TestResNet(ClassifierContract):
 
 
 class TestDenseNet(ClassifierContract):
-    spaces = {2: [(48, 48), (33, 40)], 3: [(32, 32, 32)]}  # noqa: RUF012
+    # Not 32: its blocks would have two cells along an axis, of which this torch computes wrong bfloat16 gradients on some processors.
+    spaces = {2: [(48, 48), (33, 40)], 3: [(48, 48, 48)]}  # noqa: RUF012
 
     def make(self, dims):
         return DenseNet(3, 8, 4, (1, 1, 1, 1), dims=dims, dropout=0.3)
