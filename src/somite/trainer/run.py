@@ -232,9 +232,10 @@ def validation(data: Data, rank: int, world: int) -> DataLoader:
 
 def sweep(out: Path) -> None:
     """What a process that was killed was writing: under a name of its own, and as large as a checkpoint. Nobody else writes here now."""
-    for name in (LAST, "weights.safetensors", "training.json", "metrics.csv"):
-        for left in (out / name).parent.glob(f".????????-{Path(name).name}"):
-            left.unlink(missing_ok=True)
+    for folder in (out, (out / LAST).parent, out / "glimpses"):
+        for left in folder.glob(".????????-*"):
+            if left.is_file():
+                left.unlink(missing_ok=True)
 
 
 def resumed_step(last: Path) -> int:
