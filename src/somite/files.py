@@ -5,6 +5,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,6 +44,25 @@ def replacing(path: str | Path) -> Iterator[Path]:
         cause = _os_error(error)
         if cause is not None and cause.errno in _FULL:
             raise _explained(cause, path) from error
+        raise
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """A temporary folder beside `out` to write into; renamed to `out`, new or empty, when the block ends well, and removed when it fails.
+
+    Raises InputError where something is there already.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} holds something already; choose another --out")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    try:
+        yield partial
+        partial.chmod(0o755)
+        partial.replace(out)  # over an empty folder too
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
         raise
 
 

@@ -1,11 +1,10 @@
 """Runs in other programs' formats."""
 
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import InputError
+from ..files import new_folder
 from ..pipeline import Run
 from .diffusers_folders import write_diffusers
 from .programs import write_onnx, write_onnx_folder, write_torch, write_torch_folder
@@ -26,15 +25,6 @@ def export_run(run: Run, out: Path, kind: str) -> Path:
             raise InputError(f"{out} is there already; choose another --out")
         write(run, out)
         return out
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} holds something already; choose another --out")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
+    with new_folder(out) as partial:
         FORMATS[kind](run, partial)
-        partial.chmod(0o755)
-        partial.replace(out)  # over an empty folder too
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     return out

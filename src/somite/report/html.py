@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from ..files import write_text
 from ..pipeline import Run
@@ -43,12 +43,17 @@ def write_report(run: Run, folder: Path) -> Path:
     evaluation.
     """
     found, past = evaluation(run.path, folder), history(run.path)
-    page = Environment(
-        loader=PackageLoader("somite", "report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    ).get_template("template.html.j2")
+    page = template("template.html.j2")
     path = folder / "report.html"
     write_text(path, page.render(context(run, folder, found, past), number=number, interval=interval, count=count, size=size))
     return path
+
+
+def template(name: str) -> Template:
+    """A page of this folder, in which everything is escaped and nothing may be missing."""
+    return Environment(
+        loader=PackageLoader("somite", "report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    ).get_template(name)
 
 
 def context(run: Run, folder: Path, found: Found, past: History) -> dict[str, Any]:

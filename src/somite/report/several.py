@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from .. import pipeline
 from ..errors import InputError
 from ..evaluation import comparison, write_rows
@@ -25,7 +23,7 @@ from . import words
 from .cases import SAME, score, uri
 from .figures_several import differences
 from .findings import evaluation, history, method, network, weights
-from .html import chapter
+from .html import chapter, template
 from .words import Line
 
 LEVEL = 0.05
@@ -95,9 +93,7 @@ def write_several(
     if len(tasks) > 1:
         raise InputError(f"{' and '.join(map(str, paths))} answer other questions ({', '.join(sorted(tasks))}); give runs of one task")
     rows = adjusted(sides, compared)
-    page = Environment(
-        loader=PackageLoader("somite", "report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    ).get_template("several.html.j2")
+    page = template("several.html.j2")
     write_text(out, page.render(context(sides, rows, cases, progress), number=number, interval=interval, count=count))
     write_rows(out.with_suffix(".csv"), rows)
     return out

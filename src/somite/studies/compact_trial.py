@@ -28,10 +28,9 @@ from ..study.figures import spans
 from ..study.jobs import ROWS, Job
 from ..study.masks import RAW, TEMPERATURE, Answer, Masks
 from ..study.study import Asked, Study, Tables
-from ..study.trees import Tree, bundled, dataset
+from ..study.trees import Tree, bundled, dataset, folder_name, term
 from ..study.verdict import Claim, adjusted, compared, mean, picked
 from ..style import styled
-from .fair_trial import term
 
 Cell = tuple[str, str]
 TIME, STEPS = "time", "steps"  # what is equal
@@ -93,7 +92,7 @@ class CompactTrial(Study):
                 keys = (("network", network), ("method", method), ("equal", equal), ("seed", seed))
                 text = yaml.safe_dump(recipe((network, method), asked.data, budget, steps, seed), sort_keys=False)
                 members = (1, budget.members) if method == "one step" else (1,)
-                folder = asked.out / f"{network}-{method}-{equal}-{seed}".replace(" ", "-").lower()
+                folder = asked.out / folder_name(network, method, equal, seed)
                 made.append(Job(folder, keys, text, Masks((Answer("sample", members),)), asked.threads))
         return made
 
@@ -181,7 +180,7 @@ def recipe(cell: Cell, data: str, budget: Budget, steps: int, seed: int) -> Tree
     network, method = cell
     tree = bundled({"cells": "medsegdiffnca/best", "plain cells": "medsegdiffnca/demo"}.get(network, "compact/one-step"))
     one_step = bundled("medsegdiffnca/best")
-    tree["data"] = {**dataset(one_step["data"], data, budget.size)}
+    tree["data"] = dataset(one_step["data"], data, budget.size)
     tree["task"] = {"class_path": "somite.tasks.segmentation.Segmentation", "init_args": {"members": budget.members, "tolerance": 2}}
     made = tree["method"]["init_args"]["network"]
     if network == "wide U-Net":

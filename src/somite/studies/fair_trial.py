@@ -26,7 +26,7 @@ from ..metrics.intervals import Interval, pooled_interval
 from ..study.jobs import ROWS, Job
 from ..study.masks import LOSSES, RAW, TEMPERATURE, Answer, Masks
 from ..study.study import Asked, Rows, Study, Tables
-from ..study.trees import Tree, bundled
+from ..study.trees import Tree, bundled, term
 from ..study.verdict import Claim, adjusted, compared, picked
 
 NETWORKS = {
@@ -197,10 +197,6 @@ def dataset(data: Tree, root: str, size: int) -> Tree:
     normalise = {"class_path": "somite.data.normalise.Percentile"}
     preprocess = {**data["preprocess"], "size": [size, size], "channels": 3, "normalise": normalise}
     return {"root": root, "preprocess": preprocess, "augment": {"class_path": "somite.data.augment.Augment", "init_args": {"scale": 0.2}}}
-
-
-def term(name: str, **options: Any) -> Tree:  # noqa: ANN401
-    return {"class_path": f"somite.diffusion.terms.{name}", "init_args": options}
 
 
 def auxiliary(arguments: Tree) -> Tree:

@@ -34,13 +34,13 @@ from ..study.figures import spans
 from ..study.jobs import ROWS, Job
 from ..study.masks import RAW, Answer, Masks
 from ..study.study import Asked, Rows, Study, Tables
-from ..study.trees import Tree, bundled, changed, dataset
+from ..study.trees import Tree, bundled, changed, dataset, folder_name, term
 from ..study.verdict import Claim, adjusted, compared, mean, picked
 from ..style import COLOURS, styled
 
 Cell = tuple[str, str]
 Change = Callable[[Tree], None]
-RGB = {"class_path": "somite.diffusion.terms.Aux", "init_args": {"key": "rgb", "weight": 10.0, "channels": 1, "paired": False}}
+RGB = term("Aux", key="rgb", weight=10.0, channels=1, paired=False)
 FINE = {"levels": 4, "scale": 2}
 
 
@@ -225,10 +225,6 @@ def along(axes: Any, rows: Rows) -> None:  # noqa: ANN401 - matplotlib's Axes
     axes.errorbar(counts, [one.mean for one in found], yerr=ends, marker="o", color=COLOURS[0])
     axes.set(xlabel="members of the base's ensemble", ylabel="Dice")
     axes.set_xticks(counts)
-
-
-def folder_name(option: str, choice: str, seed: int) -> str:
-    return f"{option}-{choice}-{seed}".lower().replace(" ", "-").replace(",", "")
 
 
 def recipe(cell: Cell, data: str, budget: Budget, seed: int) -> Tree:

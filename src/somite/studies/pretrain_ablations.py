@@ -35,7 +35,7 @@ from ..study.jobs import Job
 from ..study.masks import RAW, Answer, Masks
 from ..study.pretraining import Pretrained
 from ..study.study import Asked, Study, Tables
-from ..study.trees import Tree, bundled
+from ..study.trees import Tree, bundled, folder_name
 from ..study.verdict import Claim, adjusted, compared, mean, picked
 from ..style import COLOURS, DASHES, styled
 
@@ -156,7 +156,7 @@ class Pretraining(Study):
                     keys = (("option", cell[0]), ("choice", cell[1]), ("labels", str(count)), ("seed", seed))
                     text = yaml.safe_dump(recipe(cell, one, asked, budget, classes, count, seed), sort_keys=False)
                     members = 5 if cell[1] in AUTOMATA else 1
-                    folder = asked.out / folder_name(*cell, count, seed)
+                    folder = asked.out / folder_name(*cell, count or "all", seed)
                     made.append(Job(folder, keys, text, Masks((Answer("sample", (members,)),)), asked.threads, stage=2))
         return made
 
@@ -234,10 +234,6 @@ class Pretraining(Study):
 
 
 STUDY = Pretraining()
-
-
-def folder_name(option: str, choice: str, labels: int, seed: int) -> str:
-    return f"{option}-{choice}-{labels or 'all'}-{seed}".lower().replace(",", "").replace(" ", "-")
 
 
 def lists(asked: Asked, count: int, seed: int) -> Path:

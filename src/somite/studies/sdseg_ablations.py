@@ -30,7 +30,7 @@ from ..study.figures import spans
 from ..study.jobs import ROWS, Job
 from ..study.masks import RAW, Answer, Masks
 from ..study.study import Asked, Study, Tables
-from ..study.trees import Tree, bundled, changed, dataset, part
+from ..study.trees import Tree, bundled, changed, dataset, folder_name, part
 from ..study.verdict import Claim, adjusted, compared, mean, picked
 from ..style import COLOURS, styled
 
@@ -213,10 +213,6 @@ STUDY = Ablations()
 def budget_of(asked: Asked) -> Budget:
     budget = asked.chosen(BUDGETS)
     return replace(budget, steps=asked.steps or budget.steps)
-
-
-def folder_name(option: str, choice: str, seed: int) -> str:
-    return f"{option}-{choice}-{seed}".lower().replace(" ", "-").replace(",", "")
 
 
 def channels_of(cell: tuple[str, str]) -> int:

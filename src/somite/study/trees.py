@@ -29,6 +29,15 @@ def changed(place: str, value: Any) -> Callable[[Tree], None]:  # noqa: ANN401 -
     return change
 
 
+def term(name: str, **options: Any) -> Tree:  # noqa: ANN401 - whatever the term takes
+    return {"class_path": f"somite.diffusion.terms.{name}", "init_args": options}
+
+
+def folder_name(*parts: object) -> str:
+    """Of a job, by what tells its cell."""
+    return "-".join(map(str, parts)).lower().replace(" ", "-").replace(",", "")
+
+
 def dataset(data: Tree, root: str, size: int) -> Tree:
     """The data of a recipe, of another folder and at this size."""
     return {**data, "root": root, "preprocess": {**data["preprocess"], "size": [size, size]}}

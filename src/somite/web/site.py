@@ -1,16 +1,14 @@
 """The folder of a page: files without a build step, beside the run's program and onnxruntime-web."""
 
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ..data.normalise import Centred, Normalise, Percentile, ZScore
-from ..errors import InputError
 from ..export.program import described
 from ..export.programs import require, write_onnx
-from ..files import read_json, write_json
+from ..files import new_folder, read_json, write_json
 from ..pipeline import Run
 from .runtime import copy
 
@@ -25,22 +23,13 @@ def make_site(run: Run, out: Path, runtime: Callable[[], Path]) -> Path:
     """
     if same(run, out):
         return out
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} holds something already; choose another --out")
-    require()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
+    with new_folder(out) as partial:
+        require()
         told = write_onnx(run, partial / "model.onnx")
         for path in sorted(PAGE.iterdir()):
             shutil.copyfile(path, partial / path.name)
         copy(runtime(), partial / "runtime")
         write_json(partial / TOLD, {**told, **beside(run)})
-        partial.chmod(0o755)
-        partial.replace(out)  # over an empty folder too
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     return out
 
 
