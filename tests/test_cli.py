@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from runs import TINY, somite, tiny, untrained
-from somite import commands
+from somite import opening
 from somite.cli import main
 from somite.data.phantoms import write_phantoms
 
@@ -99,7 +99,7 @@ def test_whichever_output_is_missing_is_made(root, run, tmp_path, gone, save):
     "change", [["--seed", "1"], ["--members", "2"], ["--steps", "2"], ["--firing", "expected"], ["--precision", "bf16"], ["--save", "mask"]]
 )
 def test_other_settings_go_into_another_folder(root, run, tmp_path, capsys, change, monkeypatch):
-    monkeypatch.setattr(commands, "has_bfloat16", lambda device: True)
+    monkeypatch.setattr(opening, "has_bfloat16", lambda device: True)
     line = ["predict", str(run), *images(root, 0), "--out", str(tmp_path), "--members", "1"]
     assert main(line) == 0
     before = outputs(tmp_path)

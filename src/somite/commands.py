@@ -5,33 +5,22 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
 from . import calibration, control, demo, evaluation, pipeline, quality, recipe, store
-from .analysis.calibration import analyse_calibration
-from .analysis.features import analyse_features
-from .analysis.features import table as features_table
-from .analysis.fingerprint import analyse_fingerprint
-from .analysis.placement import analyse_placement, placed
-from .analysis.raters import analyse_raters
-from .analysis.stability import analyse_stability
-from .analysis.stability import table as stability_table
-from .analysis.timesteps import analyse_timesteps
 from .baselines.fit import plan_recipe
-from .baselines.folds import fold_ensemble
 from .checkup.doctor import doctor
 from .cohort import DESCRIBED, FAILED, TABLE, answered, described, written
-from .data.sources import NUCLEI, find_inputs
+from .commands_analyses import analyse
+from .data.sources import find_inputs
 from .distil.lesson import Lesson
 from .distil.teach import distil
 from .engines import Engine, Pool, Ray, Submitit
-from .environment import has_bfloat16
 from .errors import InputError
 from .export import export_run
-from .export.admit import deterministic
 from .files import read_json
 from .generation import asked, generate
+from .opening import as_calibrated, as_program, open_run
 from .pipeline import Run
 from .places import own, zoo
 from .progress import tracked
@@ -295,36 +284,6 @@ def spell(hours: float) -> str:
     return f"{60 * hours:.0f} minutes" if hours < 2 else f"{hours:.0f} hours" if hours < 48 else f"{hours / 24:.0f} days"
 
 
-def analyse(options: Namespace) -> None:
-    match options.analysis:
-        case "timesteps":
-            out = options.out or own(options.run) / "timesteps"
-            found = analyse_timesteps(
-                open_run(options), options.split, out, options.count, options.draws, options.limit, seed=options.seed, progress=tracked
-            )
-        case "raters":
-            out = options.out or own(options.run) / "raters"
-            found = analyse_raters(open_run(options), out, options.split, options.sizes, options.limit, tracked)
-        case "stability":
-            out, asked = options.out or own(options.run) / "stability", (options.seeds, options.limit, options.lpips, options.published)
-            found = analyse_stability(open_run(options), out, options.split, *asked, tracked)
-            print(stability_table(read_json(found["summary"])))
-        case "placement":
-            out = options.out or own(options.run) / "placement"
-            found = analyse_placement(open_run(options), options.table, out, options.counts, options.split, options.limit, tracked)
-        case "fingerprint":
-            roots = [NUCLEI if root == "nuclei" else Path(root) for root in options.data]
-            found = analyse_fingerprint(roots, options.out, options.size, options.train, seed=options.seed, progress=tracked)
-        case "features":
-            out, given = options.out or own(options.run) / "features", (options.timesteps, options.voxels, options.noise, options.labels)
-            found = analyse_features(open_run(options), options.data, out, options.split, options.limit, *given, options.seed, tracked)
-            print(features_table(read_json(found["summary"])))
-        case _:
-            runs = [pipeline.load(path, options.trust).at(seed=options.seed) for path in options.runs]
-            found = analyse_calibration(runs, options.out, options.split, options.sizes, tracked)
-    print("\n".join(str(path) for path in found.values()))
-
-
 def study(options: Namespace) -> None:
     out = options.out or Path("runs") / options.name
     engine = engine_of(options, out)  # a job of a study always has a process of its own
@@ -376,59 +335,3 @@ COMMANDS: dict[str, Callable[[Namespace], int | None]] = {
     "recipes": recipes,
     "zoo": zoo_,
 }
-
-
-SHORT = (
-    "sampler",
-    "steps",
-    "readout",
-    "firing",
-    "tile",
-    "convolutions",
-    "tolerance",
-    "heredity",
-    "updates",
-    "guidance",
-    "extractor",
-    "overlap",
-)  # options of sampling by the command line's names
-
-
-def open_run(options: Namespace) -> Run:
-    """The run or folds that a command names, sampled as its options say."""
-    if options.folds and options.calibrated:
-        raise InputError("--calibrated applies the temperature of one run, which no ensemble of folds has; leave it or --with out")
-    opened = fold_ensemble([options.run, *options.folds], options.trust, options.device)
-    asked = {name: getattr(options, name) for name in SHORT if getattr(options, name) is not None}
-    if options.precision == "bf16":
-        asked["arithmetic"] = arithmetic(next(opened.method.parameters()).device)
-    opened = opened.at(options.members, options.seed, **asked)
-    if options.benefit:
-        opened = placed(opened, options.benefit)
-    return calibration.calibrated(opened) if options.calibrated else opened
-
-
-def as_calibrated(options: Namespace) -> tuple[Run, quality.Judge | None]:
-    """The run as it answers for its user: with the threshold that was chosen for it, and by what its answers are judged, unless --plain
-    leaves them out.
-    """
-    opened = open_run(options)
-    if options.plain:
-        return opened, None
-    opened = control.applied(opened)
-    return opened, quality.judge(opened)
-
-
-def as_program(options: Namespace) -> Run:
-    """The run as it answers where nothing is drawn but noise, with the threshold that was chosen for that."""
-    opened = deterministic(open_run(options))
-    return opened if options.plain else control.applied(opened)
-
-
-def arithmetic(device: torch.device) -> str:
-    if has_bfloat16(device):
-        return "bfloat16"
-    print(
-        "this processor has no bfloat16 arithmetic, and imitating it is many times slower: computing in float32 instead of --precision bf16"
-    )
-    return "float32"

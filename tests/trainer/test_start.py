@@ -7,7 +7,7 @@ import torch
 
 import somite
 from runs import tiny
-from somite import commands
+from somite import opening
 from somite.cli import main
 from somite.data import dataset
 from somite.data.phantoms import write_phantoms
@@ -58,7 +58,7 @@ def test_bfloat16_is_for_machines_that_have_it(root, tmp_path, capsys, monkeypat
 
 @pytest.mark.parametrize("able", [False, True])
 def test_so_is_the_arithmetic_of_automata(root, tmp_path, capsys, monkeypatch, able):
-    monkeypatch.setattr(commands, "has_bfloat16", lambda device: able)
+    monkeypatch.setattr(opening, "has_bfloat16", lambda device: able)
     run = tiny(root, tmp_path / "run", "--training.steps=2", "--data.crop=16")
     image = next((root / "images").iterdir())
     assert main(["predict", str(run), str(image), "--out", str(tmp_path / "out"), "--members", "1", "--precision", "bf16"]) == 0
