@@ -48,6 +48,6 @@ def own(named: str | Path) -> Path:
     folder = folder_of(named)
     if came(folder):
         raise InputError(
-            f"{named} stays as it came, so nothing is written into it: name a folder with --out, or copy {folder} and name the copy"
+            f"{named} stays as it came, so nothing is written into it: name a folder with --out where the command takes one, or copy {folder} and name the copy"
         )
     return folder
