@@ -15,7 +15,8 @@ SMALL = {"channels": (4, 6, 8), "hidden": (6, 8, 10), "down": (1, 1, 2), "up": (
 
 
 class TestMultigrid(NetworkContract):
-    spaces = {2: [(16, 16), (13, 18), (4, 3)], 3: [(8, 8, 8), (9, 7, 10)]}  # noqa: RUF012
+    # Not 8 in 3D: the coarsest level would be two cells, of which this torch computes wrong bfloat16 gradients on some processors.
+    spaces = {2: [(16, 16), (13, 18), (4, 3)], 3: [(12, 12, 12), (9, 7, 10)]}  # noqa: RUF012
 
     def make(self, dims):
         return Multigrid(**SMALL, dims=dims)
@@ -23,7 +24,7 @@ class TestMultigrid(NetworkContract):
 
 class TestFeedForward(NetworkContract):
     image_channels, mask_channels = 1, 3
-    spaces = {2: [(16, 16), (9, 11)], 3: [(8, 8, 8)]}  # noqa: RUF012
+    spaces = {2: [(16, 16), (9, 11)], 3: [(12, 12, 12)]}  # noqa: RUF012
 
     def make(self, dims):
         return Multigrid(**SMALL, image_channels=1, mask_channels=3, noised=False, dims=dims)
