@@ -162,4 +162,5 @@ def _draw(draw, shape: Shape, device: torch.device) -> Tensor:  # noqa: ANN001
         return draw(shape, device=device)
     if len(rows) != shape[0]:
         raise ValueError(f"the batch has {shape[0]} rows but the random door was opened for {len(rows)} names")
-    return torch.stack([draw(shape[1:], generator=g, device=device) for g in rows])
+    drawn = [draw(shape[1:], generator=g, device=device) for g in rows]
+    return drawn[0][None] if len(drawn) == 1 else torch.stack(drawn)

@@ -58,7 +58,7 @@ class Percentile(Normalise):
 
     def stretched(self, image: Tensor) -> Tensor:
         low, high = np.percentile(image.numpy(), (self.low, self.high))
-        return ((image - low) / max(high - low, 1e-12)).clamp(0, 1).float()
+        return (image - low).div_(max(high - low, 1e-12)).clamp_(0, 1).float()
 
 
 class ZScore(Normalise):

@@ -95,7 +95,7 @@ class Signed(Pixelwise):
         return self.amplitude * (2 * target.float() - 1)
 
     def decode(self, z: Tensor, shape: Shape) -> Tensor:
-        return ((z / self.amplitude + 1) / 2).clamp(0, 1)
+        return (z / self.amplitude).add_(1).div_(2).clamp_(0, 1)
 
     def from_logits(self, logits: Tensor) -> Tensor:
         return self.amplitude * torch.tanh(logits / 2)

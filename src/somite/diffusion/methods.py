@@ -5,6 +5,7 @@ both methods: a recipe becomes feed-forward by naming the other method.
 """
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
@@ -48,7 +49,10 @@ class Method(nn.Module, ABC):
         """The network's encoding of each condition, one row a sample. No gradient."""
         with torch.no_grad():
             known = self.network.encode(cond)
-        return known if of is None else {name: value[list(of)] for name, value in known.items()}
+        if of is None:
+            return known
+        own = list(of)  # of conditions that are large, one each is no copy
+        return {name: value if own == list(range(len(value))) else value[own] for name, value in known.items()}
 
     @property
     @abstractmethod
@@ -161,7 +165,7 @@ class Diffusion(Method):
         yield from self.sampler.trajectory(denoise, self.schedule, x, self.codec.bound)
 
     def sample(self, cond: Cond, shape: Shape, of: Sequence[int] | None = None) -> Tensor:
-        *_, last = self.trajectory(cond, shape, of)
+        last = deque(self.trajectory(cond, shape, of), maxlen=1).pop()  # the steps before it are let go as they pass
         return self.readout(last, self.codec, shape)
 
     @property

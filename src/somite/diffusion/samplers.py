@@ -101,7 +101,7 @@ def clipped(pred: Prediction, x: Tensor, now: AlphaSigma, clip: float | None) ->
         return pred
     alpha, sigma = now
     x0 = pred.x0.clamp(-clip, clip)
-    return replace(pred, x0=x0, eps=(x - alpha * x0) / sigma)
+    return replace(pred, x0=x0, eps=(alpha * x0).neg_().add_(x).div_(sigma))  # in place: maps may be as large as memory allows
 
 
 def counted(steps: int, total: int) -> None:
@@ -139,7 +139,7 @@ class DDIM(Stepwise):
     def step(self, pred: Prediction, x: Tensor, now: AlphaSigma, then: AlphaSigma) -> Tensor:
         (a_t, s_t), (a_s, s_s) = now, then
         var = self.eta**2 * (s_s / s_t) ** 2 * (1 - (a_t / a_s) ** 2)
-        x = a_s * pred.x0 + math.sqrt(max(s_s**2 - var, 0.0)) * pred.eps
+        x = (a_s * pred.x0).add_(math.sqrt(max(s_s**2 - var, 0.0)) * pred.eps)
         return x + math.sqrt(var) * rng.normal(x.shape, x.device) if var > 0 else x
 
 

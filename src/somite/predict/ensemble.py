@@ -116,7 +116,7 @@ def draw(method: Method, cond: Cond, shape: Shape, case: str, rows: range, membe
     for at in range(0, len(pairs), batch):
         chunk = pairs[at : at + batch]
         here = sorted({row for row, _ in chunk})
-        given = {name: part[here].to(device) for name, part in cond.items()}
+        given = {name: (part if len(here) == len(part) else part[here]).to(device) for name, part in cond.items()}  # no copy of all
         with torch.no_grad(), seeded(seed, [f"{case}/{row}/{member}" for row, member in chunk]):
             maps = method.sample(given, (len(chunk), *shape[1:]), [here.index(row) for row, _ in chunk])
         done += maps.float().cpu().unbind()
