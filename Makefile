@@ -1,5 +1,5 @@
 # make demo: set-up, then train, predict, evaluate and report on bundled real images.   make test: set-up, then the tests.
-.PHONY: demo test test-all test-study test-faults fuzz test-web lint docs paper bench wheel clean
+.PHONY: demo test test-all test-study test-faults fuzz fuzz-guided test-web lint docs paper bench wheel clean
 PYTHON ?= python3
 VENV ?= .venv
 EXTRAS ?= dev
@@ -25,6 +25,11 @@ test-faults: $(READY)
 # The same broken files by the hundred thousand; SEED draws others.
 fuzz: $(READY)
 	PYTHONPATH=tests:tests/faults $(BIN)/python tests/faults/fuzz_all.py --count $(or $(COUNT),100000) --seed $(or $(SEED),0)
+
+# The same readers, led by which of their code a file reaches: SECONDS_EACH of each kind.
+fuzz-guided: $(READY)
+	$(BIN)/pip install -q -c constraints.txt atheris
+	PYTHONPATH=tests:tests/faults $(BIN)/python tests/faults/fuzz_guided.py --seconds $(or $(SECONDS_EACH),60) --seed $(or $(SEED),0)
 
 # The page of `somite web` in headless Chromium; skipped, with the reason, where there is none.
 test-web: $(READY)

@@ -144,9 +144,10 @@ def excluded(root: Path) -> frozenset[str]:
     """The ids that `splits.json` leaves out."""
     path = root / "splits.json"
     content = read_json(path) if path.is_file() else {}
-    if not isinstance(content, dict) or not isinstance(content.get("excluded", {}), dict | list):
+    named = content.get("excluded", {}) if isinstance(content, dict) else None
+    if not isinstance(named, dict | list) or not all(isinstance(name, str) for name in named):
         raise InputError(f'{path} should hold {{"train": [ids], "val": [ids], "test": [ids], "excluded": {{id: why}}}}')
-    return frozenset(content.get("excluded", {}))
+    return frozenset(named)
 
 
 def annotated(root: Path, cases: dict[str, Case], hear: Hear = stop) -> Source:
