@@ -54,7 +54,7 @@ def new_folder(out: Path) -> Iterator[Path]:
     Raises InputError where something is there already.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} holds something already; choose another --out")
+        raise InputError(f"{out} holds something already; name a folder that is new or empty")
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:

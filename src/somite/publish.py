@@ -10,7 +10,7 @@ import yaml
 from jsonargparse import Namespace
 
 from .errors import InputError
-from .files import read_json, write_json, write_text
+from .files import new_folder, read_json, write_json, write_text
 from .hub import BESIDE, FITTED, ID, give
 from .pipeline import Run
 from .places import came
@@ -38,17 +38,15 @@ def reduced(run: Run, out: Path, name: str, about: str = "", licence: str | None
     name: by which others will open it. about: of the data that it was trained on, in Markdown; its first line opens recipe.yaml.
     Raises InputError for a folder that holds something, and for frozen parts that are no folder of configurations and safetensors.
     """
-    if out.exists() and any(out.iterdir()):
-        raise InputError(f"{out} holds something already; name a folder that is new or empty")
-    out.mkdir(parents=True, exist_ok=True)
     first = about.strip().partition("\n")[0]
-    write_text(out / "recipe.yaml", (f"# {first.lstrip('# ')}\n" if first else "") + without_places(run.path / "recipe.yaml"))
-    shutil.copyfile(run.path / "weights.safetensors", out / "weights.safetensors")
-    for file in FITTED:
-        if (run.path / file).is_file():
-            write_json(out / file, without_names(read_json(run.path / file)))
-    packed(parse(run.path / "recipe.yaml"), run.path, out)
-    write_text(out / "README.md", header(run, licence) + PLACE.sub(r"\1", card(run, name, name, about)))
+    with new_folder(out) as partial:
+        write_text(partial / "recipe.yaml", (f"# {first.lstrip('# ')}\n" if first else "") + without_places(run.path / "recipe.yaml"))
+        shutil.copyfile(run.path / "weights.safetensors", partial / "weights.safetensors")
+        for file in FITTED:
+            if (run.path / file).is_file():
+                write_json(partial / file, without_names(read_json(run.path / file)))
+        packed(parse(run.path / "recipe.yaml"), run.path, partial)
+        write_text(partial / "README.md", header(run, licence) + PLACE.sub(r"\1", card(run, name, name, about)))
     return out
 
 

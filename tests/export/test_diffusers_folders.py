@@ -107,7 +107,7 @@ def refused(capsys):
 def test_a_folder_that_holds_something_is_left_alone(run, tmp_path, refused):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a").write_text("mine")
-    assert "holds something already; choose another --out" in refused("export", run, "--out", tmp_path / "out")
+    assert "holds something already; name a folder that is new or empty" in refused("export", run, "--out", tmp_path / "out")
     assert [path.name for path in tmp_path.rglob("*")] == ["out", "a"]
     (tmp_path / "out" / "a").unlink()
     assert main(["export", str(run), "--out", str(tmp_path / "out")]) == 0

@@ -108,7 +108,7 @@ def test_the_folder(small, tmp_path, capsys, refused):
     assert main(line) == 0  # it is made already
     assert (tmp_path / "site" / "model.onnx").stat().st_mtime_ns == before
     (tmp_path / "site" / "model.json").unlink()
-    refused(line, "holds something already; choose another --out")
+    refused(line, "holds something already; name a folder that is new or empty")
 
 
 def test_a_page_of_a_run_without_a_program_is_refused(small, tmp_path, refused):

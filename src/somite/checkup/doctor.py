@@ -18,8 +18,8 @@ from .estimate import recipe_findings
 from .finding import LEVELS, Finding, about, ordered, table
 from .gather import Gathered, gather
 from .leaks import leak_findings
-from .look import chosen, cores, looked
-from .machine import machine, machine_findings
+from .look import chosen, looked
+from .machine import cores, machine, machine_findings
 from .masks import Meaning, mask_findings, meaning, share_of
 from .pictures import file_findings, image_findings
 

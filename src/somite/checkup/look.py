@@ -1,6 +1,5 @@
 """All cases looked at, by several processes, whatever one of them runs into."""
 
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -37,10 +36,6 @@ def chosen(cases: Sequence[Case], quick: bool, full: bool) -> frozenset[str]:
             break
         picked.append(case.id)
     return frozenset(picked)
-
-
-def cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def looked(cases: Sequence[Case], pixels: frozenset[str], raters: Path | None, workers: int) -> Iterator[Exam]:

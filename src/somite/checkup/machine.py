@@ -31,7 +31,12 @@ def machine(folder: Path = Path()) -> Machine:
     """folder: where runs will lie."""
     whole = memory()
     shared = shutil.disk_usage(SHM).free if SHM.is_dir() else None
-    return Machine(int(whole) if whole < float("inf") else None, free_memory(), shared, shutil.disk_usage(folder).free, os.cpu_count() or 1)
+    return Machine(int(whole) if whole < float("inf") else None, free_memory(), shared, shutil.disk_usage(folder).free, cores())
+
+
+def cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def free_memory() -> int | None:
