@@ -46,6 +46,18 @@ def test_an_npz_with_something_else_for_labels(tmp_path, labels):
         labelled.find(path)
 
 
+@pytest.mark.parametrize(
+    ("train", "val"),
+    [((2, 0), (2, 0)), ((2, 1), (2, 2)), ((0, 1), (0, 1)), ((2, 1), (0,))],
+    ids=["none", "unlike", "empty", "an empty split"],
+)
+def test_an_npz_whose_labels_do_not_fit_together(tmp_path, train, val):
+    zeros = {name: array(np.zeros(shape, np.uint8)) for name, shape in (("train_labels", train), ("val_labels", val))}
+    pictures = {f"{split}_images": array(np.zeros((shape[0], 4, 4), np.uint8)) for split, shape in (("train", train), ("val", val))}
+    with pytest.raises(InputError, match=r"a\.npz"):
+        labelled.find(npz(tmp_path / "a.npz", **zeros, **pictures))
+
+
 @pytest.mark.parametrize("groups", [["a"], "a", 3, [["a"]]])
 def test_a_list_of_splits_whose_groups_are_none(tmp_path, groups):
     for part in ("images", "masks"):

@@ -180,6 +180,10 @@ def _medmnist(path: Path, classes: Sequence[str] | None) -> Source:
     if lacking:
         raise InputError(f"{path} has no array {lacking}, as MedMNIST's files do: give one of them")
     found = {split: packed.array(path, f"{split}_labels") for split in splits}
+    widths = {split: one[0].size if len(one) else 0 for split, one in found.items()}
+    if 0 in widths.values() or len({*widths.values()}) > 1:
+        told = ", ".join(f"{width} in {split}" for split, width in widths.items())
+        raise InputError(f"{path} has labels of different lengths or none ({told}): MedMNIST's files give each image of each split as many")
     labels = np.concatenate([one.reshape(len(one), -1) for one in found.values()])
     ids = [f"{split}-{index:05d}" for split, one in found.items() for index in range(len(one))]
     if labels.shape[1] > 1:
