@@ -106,7 +106,7 @@ def parser() -> Parser:
         "inputs",
         nargs="+",
         type=Path,
-        help="PNG, JPG, TIFF, NIfTI, NRRD or MHA files, folders of a DICOM series, or folders of any of these",
+        help="PNG, JPG, TIFF, NIfTI, NRRD or MHA files, folders of a DICOM series, or folders of any of these; of DICOM also a patient, a whole export or its DICOMDIR",
     )
     predict.add_argument("--out", type=Path, default=Path("predictions"), help="folder for the outputs (default: predictions)")
     predict.add_argument("--channel-files", type=int, default=1, metavar="N", help="files of one image: x_0000, x_0001 ... (nnU-Net)")

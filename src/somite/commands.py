@@ -98,7 +98,7 @@ def evaluate(options: Namespace) -> None:
 
 
 def predict(options: Namespace) -> None:
-    cases = find_inputs(options.inputs, options.channel_files)
+    cases = find_inputs(options.inputs, options.channel_files, print)
     opened, judging = as_calibrated(options)
     task, kinds = opened.recipe.task, chosen(options.save, opened.recipe.task)
     settings = described(opened, kinds, judging)

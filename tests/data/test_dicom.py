@@ -246,13 +246,15 @@ def test_what_is_predicted(root, monkeypatch):
     assert find_inputs(["."])[0].id == "anna"
     with pytest.raises(InputError, match="give the folder of its slices"):
         find_inputs([root / "images/anna/0001.dcm"])
+    assert [case.id for case in find_inputs([root])] == ["images_anna", "images_ben.1"]
+    (root / "empty").mkdir()
     with pytest.raises(InputError, match=r"has no images in it.*folders of DICOM slices"):
-        find_inputs([root])
+        find_inputs([root / "empty"])
 
 
 def test_a_series_is_no_mask(root):
     case = Case("a", (root / "images/anna",), root / "images/ben.1", "a")
-    with pytest.raises(InputError, match="DICOM series where a mask was wanted"):
+    with pytest.raises(InputError, match=r"DICOM image, and DICOM is no mask that somite reads"):
         read(case)
 
 

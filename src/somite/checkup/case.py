@@ -10,7 +10,7 @@ from scipy.ndimage import maximum_filter, minimum_filter
 from ..data.fit import fitted
 from ..data.geometry import Header
 from ..data.raters import raters_of
-from ..data.record import Case, read_header, read_image, read_mask
+from ..data.record import Case, read_header, read_image, read_mask, read_mask_header
 from ..data.voxels import NotFiniteError
 from ..errors import InputError
 from .likeness import small
@@ -119,7 +119,7 @@ def headers(exam: Exam, case: Case) -> None:
     others = [(path, header, "unreadable") for path, header in zip(case.images[1:], exam.headers[1:], strict=True)]
     if case.mask is not None:
         try:
-            others.append((case.mask, read_header(case.mask), "mask-mismatch"))
+            others.append((case.mask, read_mask_header(case.mask), "mask-mismatch"))
         except InputError as error:
             exam.flaws.append(("mask-unreadable", str(error)))
     for path, header, kind in others:

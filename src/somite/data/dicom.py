@@ -2,13 +2,14 @@
 
 Slices are put in order by where they lie, never by their numbers or names, and rescaled as each file says (Hounsfield units of CT). What
 makes no even stack of voxels is refused, with what to do: several series, slices that are missing or there twice, uneven distances,
-a tilted gantry. Slices that are missing at an end leave no trace in the positions of the others.
+a tilted gantry; and a localiser, which is no scan. Slices that are missing at an end leave no trace in the positions of the others.
 """
 
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from jaxtyping import Float64
 
 from ..errors import InputError
 from . import images, itk, nifti
+from .dicom_class import kind_of
 from .geometry import LPS, Geometry, Header, Series, Volume
 from .itk import quiet
 from .voxels import as_channels, memory, too_large
@@ -30,6 +32,7 @@ _OTHERS = (*images.SUFFIXES, *nifti.SUFFIXES, *itk.SUFFIXES, ".json", ".csv", ".
 _OFF = 0.1  # of the distance of two slices: how far one may lie from its place in an even stack; headers round
 _TILT_DEGREES = 0.2
 _SAME = 1e-3  # of direction cosines, and mm of pixel spacing
+_SCANNERS = ("CT", "MR", "PT")  # whose slices lie in space
 _ARRAYS = 12  # bytes a voxel of what is made of it
 
 
@@ -47,6 +50,7 @@ class _Slice:
     thickness: float
     modality: str
     stored: str  # the type of its numbers
+    localiser: bool  # a scout, on which slices were planned
 
     @property
     def normal(self) -> Float64[np.ndarray, "3"]:
@@ -87,11 +91,11 @@ def read_series(folder: Path) -> Volume:
 
 def _stack(folder: Path) -> tuple[list[_Slice], Geometry]:
     """The slices in the order of their places, and where the volume lies."""
-    slices = [_header(path) for path in files(folder)]
-    names = {one.series: one.title for one in slices}
-    if len(names) > 1:
-        counted = ", ".join(f"{title!r} of {sum(one.series == key for one in slices)} files" for key, title in names.items())
-        raise InputError(f"{folder} holds {len(names)} DICOM series ({counted}): move the files of each into a folder of its own")
+    slices = _headers(folder)
+    if all(one.localiser for one in slices):
+        raise InputError(
+            f"{folder} is a localiser (a scout, on which slices were planned), and no scan: give the folder of a series of slices"
+        )
     _check_alike(slices)
     slices = sorted(slices, key=lambda one: one.height)
     step = _step(slices, folder)
@@ -102,14 +106,65 @@ def _stack(folder: Path) -> tuple[list[_Slice], Geometry]:
     return slices, Geometry(affine, (*one.size, len(slices)), series)
 
 
+def _headers(folder: Path) -> list[_Slice]:
+    """Of the one series in a folder. Several are told before anything else that is wrong, since a report among them is in order."""
+    slices: list[_Slice] = []
+    odd: list[InputError] = []
+    for path in files(folder):
+        try:
+            slices.append(_header(path))
+        except InputError as error:
+            odd.append(error)
+    names = {one.series: one.title for one in slices}
+    if len(names) > 1:
+        of = {key: [one.path.name for one in slices if one.series == key] for key in names}
+        counted = ", ".join(f"{title!r} of {len(of[key])} files, {of[key][0]} the first" for key, title in names.items())
+        more = f"; and {len(odd)} more files" if odd else ""
+        raise InputError(
+            f"{folder} holds {len(names)} DICOM series ({counted}{more}): move the files of each into a folder of its own, or "
+            "make a NIfTI file of each with dcm2niix"
+        )
+    if odd:
+        raise odd[0]
+    return slices
+
+
+def picture(path: Path) -> str:
+    """What a DICOM image is that is plainly no slice of a scan (a localiser, a screenshot, a radiograph), else nothing; nothing too for
+    damaged files, and for slices of CT or MR that lack what they should say.
+    """
+    reader = _reader(path)
+    try:
+        with quiet():
+            reader.ReadImageInformation()
+    except RuntimeError:
+        return ""
+    if _said(reader, "0028|0004") not in ("MONOCHROME2", "MONOCHROME1"):
+        return f"a picture in colour ({_said(reader, '0028|0004')})"
+    modality = _said(reader, "0008|0060")
+    if modality not in _SCANNERS and not _said(reader, "0020|0032"):
+        return f"a picture without a place in space ({modality})"
+    return "a localiser" if _localiser(reader) else ""
+
+
+def _said(reader: "sitk.ImageFileReader", tag: str, default: str = "") -> str:
+    return reader.GetMetaData(tag).strip(" \0") if reader.HasMetaDataKey(tag) else default
+
+
+def _localiser(reader: "sitk.ImageFileReader") -> bool:
+    """ImageType's third value (PS3.3, C.8.2.1.1.1 of CT); makers of MR write it further behind."""
+    return "LOCALIZER" in _said(reader, "0008|0008").upper().replace(" ", "").split("\\")
+
+
 def _found(folder: Path) -> Iterator[Path]:
     for entry in os.scandir(folder):
         path = Path(entry.path)
-        if entry.is_file() and not entry.name.startswith(".") and entry.name.upper() != "DICOMDIR" and _is_dicom(path):
+        if entry.is_file() and not entry.name.startswith(".") and entry.name.upper() != "DICOMDIR" and is_dicom(path):
             yield path
 
 
-def _is_dicom(path: Path) -> bool:
+def is_dicom(path: Path) -> bool:
+    """Whether a file is one of DICOM, by its name or else by its first bytes."""
     if path.suffix.lower() in SUFFIXES:
         return True
     if path.name.lower().endswith(_OTHERS):
@@ -128,11 +183,11 @@ def _header(path: Path) -> _Slice:
     except RuntimeError as error:
         raise _unreadable(path) from error
 
-    def said(tag: str, default: str = "") -> str:
-        return reader.GetMetaData(tag).strip(" \0") if reader.HasMetaDataKey(tag) else default
-
+    said = partial(_said, reader)
     size = reader.GetSize()
     if len(size) > 2 and size[2] > 1:
+        if kind_of(path):
+            raise _unreadable(path)
         raise InputError(f"{path} holds {size[2]} slices in one file (enhanced DICOM): convert it to NIfTI with dcm2niix")
     if said("0028|0004") != "MONOCHROME2" or reader.GetPixelID() >= sitk.sitkVectorUInt8:
         raise InputError(f"{path} is of the kind {said('0028|0004')!r} where a slice of CT or MR is MONOCHROME2: take it out of the folder")
@@ -146,9 +201,8 @@ def _header(path: Path) -> _Slice:
     title = said("0008|103e") or "without a name"
     sign = "" if said("0028|0103") == "1" else "u"
     place = np.array(first), np.array(axes).reshape(2, 3), (spacing[0], spacing[1])
-    return _Slice(
-        path, said("0020|000e"), title, *place, size[:2], abs(thickness[0]), said("0008|0060"), f"{sign}int{said('0028|0100', '16')}"
-    )
+    stored = f"{sign}int{said('0028|0100', '16')}"
+    return _Slice(path, said("0020|000e"), title, *place, size[:2], abs(thickness[0]), said("0008|0060"), stored, _localiser(reader))
 
 
 def _pixels(one: _Slice) -> np.ndarray:
@@ -172,6 +226,8 @@ def _reader(path: Path) -> "sitk.ImageFileReader":
 
 
 def _unreadable(path: Path) -> InputError:
+    if other := kind_of(path):
+        return InputError(f"{path} is {other}, where a slice of CT or MR was wanted: take it out of the folder")
     return InputError(
         f"{path} is truncated or damaged, or no image (a report, a structure set): copy it again from its origin, or take it out of the folder"
     )

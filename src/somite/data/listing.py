@@ -55,10 +55,21 @@ def by_stem(files: Iterable[Path], hear: Hear = stop) -> dict[str, Path]:
     """Files by name without suffix, which is what a case is called."""
     named: dict[str, Path] = {}
     for path in files:
-        other = named.setdefault(stem(path), path)
-        if other != path:
-            hear(FlawError(f"{other} and {path} have the same name without suffix: rename or remove one", "same-name", (other, path)))
+        named = together(named, {stem(path): path}, hear)
     return named
+
+
+def together(named: dict[str, Path], more: Mapping[str, Path], hear: Hear = stop) -> dict[str, Path]:
+    """Cases by name with more of them; what two files are called, the first of them keeps."""
+    for name, path in more.items():
+        other = named.setdefault(name, path)
+        if other != path:
+            hear(FlawError(f"{other} and {path} have the same name without suffix: {_apart(path)}", "same-name", (other, path)))
+    return named
+
+
+def _apart(path: Path) -> str:
+    return "rename one, or give the folder above both" if is_series(path) else "rename or remove one"
 
 
 def in_order(name: str, parts: Mapping[int, Path], channels: int) -> tuple[Path, ...]:

@@ -76,8 +76,8 @@ def stem(path: Path) -> str:
 
 def unknown(path: Path) -> InputError:
     """A file of no kind that somite reads."""
-    if path.suffix.lower() in dicom.SUFFIXES:
-        return InputError(f"{path} is a DICOM file, and a volume is a series of them: give the folder of its slices")
+    if dicom.is_dicom(path):
+        return InputError(f"{path} is a DICOM file, and a volume is a series of them: give the folder of its slices, {path.parent}")
     return InputError(f"{path} is of no kind that somite reads ({', '.join(SUFFIXES)}): convert it")
 
 
@@ -183,6 +183,11 @@ def _read_channels(case: Case) -> tuple[Float32[np.ndarray, "c *s"], Geometry | 
 def read_header(path: Path) -> Header:
     """What an image or volume says of itself, before its pixels are read."""
     return volumes.read_header(path) if _is_volume(path) else images.read_header(path)
+
+
+def read_mask_header(path: Path) -> Header:
+    """What a mask file says of itself, before its values are read."""
+    return volumes.read_mask_header(path) if _is_volume(path) else images.read_header(path)
 
 
 def read_image(path: Path) -> tuple[np.ndarray, Geometry | None]:

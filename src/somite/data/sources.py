@@ -7,15 +7,15 @@
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from ..errors import InputError
 from ..files import read_json
-from . import nnunet
+from . import dicom_export, nnunet
 from .dicom import is_series
-from .listing import NO_IMAGES, FlawError, Hear, Source, by_stem, check_splits, in_order, listing, rows, stop
+from .listing import NO_IMAGES, FlawError, Hear, Source, by_stem, check_splits, in_order, listing, rows, stop, together
 from .record import Case, stem, suffix_of, unknown
 
 NUCLEI = Path(__file__).with_name("nuclei")  # the bundled demonstration set
@@ -48,30 +48,29 @@ def find(root: str | Path, masks: bool = True, hear: Hear = stop) -> Source:
         return annotated(root, _side_by_side(root, hear) if masks else _alone(root, root, hear), hear)
     if not any(root.iterdir()):
         raise InputError(f"{root} is empty: it should hold {LAYOUTS}")
+    if next(dicom_export.series_below(root), None) or is_series(root):
+        raise InputError(
+            f"{root} holds DICOM without masks: somite predict takes it as it is; to train or to be looked at, put the slices of each scan "
+            f"into {root.name}/images/CASE and its mask into {root.name}/masks/CASE.nii.gz"
+        )
     raise InputError(f"{root} is in no layout that somite knows: it should hold {LAYOUTS}")
 
 
-def find_inputs(paths: Sequence[str | Path], channels: int = 1) -> list[Case]:
-    """Images without masks, for prediction: from files, folders of them, DICOM series and folders of those.
+def find_inputs(paths: Sequence[str | Path], channels: int = 1, hear: Callable[[str], None] = lambda _: None) -> list[Case]:
+    """Images without masks, for prediction: from files, folders of them, DICOM series and folders of those, however deep these lie.
 
-    channels: how many files make one image; more than one are told apart by nnU-Net's endings _0000, _0001.
+    channels: how many files make one image; more than one are told apart by nnU-Net's endings _0000, _0001. hear: is told which DICOM
+    series of a folder were left out because they are no scans (reports, localisers, screenshots).
     """
-    files: list[Path] = []
-    for path in map(Path, paths):
-        if not path.exists():
-            raise InputError(f"{path} does not exist; check the path")
-        if path.is_file() and not suffix_of(path):
-            raise unknown(path)
-        inside = listing(path) if path.is_dir() and not is_series(path) else [path if path.name not in ("", "..") else path.resolve()]
-        if not inside:
-            raise InputError(f"{path} {NO_IMAGES}")
-        files += inside
-    if not files:
+    named: dict[str, Path] = {}
+    for given in map(Path, paths):
+        named = together(named, _inputs(given, hear))
+    if not named:
         raise InputError("no images were given: name files or folders")
     if channels == 1:
-        return [Case(name, (path,), None, name) for name, path in by_stem(files).items()]
+        return [Case(name, (path,), None, name) for name, path in named.items()]
     found: dict[str, dict[int, Path]] = {}
-    for name, path in by_stem(files).items():
+    for name, path in named.items():
         key, channel = name[:-5], name[-5:]
         if not (channel[:1] == "_" and channel[1:].isdigit()):
             raise InputError(f"{path} is one of {channels} channels: call the files of an image x_0000, x_0001 ...")
@@ -79,13 +78,42 @@ def find_inputs(paths: Sequence[str | Path], channels: int = 1) -> list[Case]:
     return [Case(name, in_order(name, parts, channels), None, name) for name, parts in sorted(found.items())]
 
 
+def _inputs(path: Path, hear: Callable[[str], None]) -> dict[str, Path]:
+    """The images that one path gives, by the names of their cases."""
+    if not path.exists():
+        raise InputError(f"{path} does not exist; check the path")
+    if path.is_file() and path.name.upper() == dicom_export.INDEX:
+        path = path.parent
+    if path.is_file() and not suffix_of(path):
+        raise unknown(path)
+    if not path.is_dir() or is_series(path):
+        return by_stem([path if path.name not in ("", "..") else path.resolve()])
+    inside = listing(path)
+    left: dict[Path, str] = {one: kind for one in inside if one.is_dir() and (kind := dicom_export.no_scan(one))}
+    found = by_stem(one for one in inside if one not in left)
+    if not inside:
+        found, left = dicom_export.scans_below(path)
+    if left:
+        hear(f"left out, as no scans: {', '.join(f'{one.relative_to(path)} ({kind})' for one, kind in left.items())}")
+    if not found:
+        raise InputError(f"{path} {NO_IMAGES}")
+    return found
+
+
 def _alone(root: Path, folder: Path, hear: Hear) -> dict[str, Case]:
     """Images without masks; those that `splits.json` excludes, and files that are named as masks, are left out."""
     left_out = excluded(root)
     named = {name: path for name, path in by_stem(listing(folder), hear).items() if name not in left_out and not _bare(name)}
     if not named:
-        raise InputError(f"{folder} {NO_IMAGES}")
+        raise _no_images(folder)
     return {name: Case(name, (path,), None, name) for name, path in sorted(named.items())}
+
+
+def _no_images(folder: Path) -> InputError:
+    deep = next(dicom_export.series_below(folder), None)
+    if deep is None:
+        return InputError(f"{folder} {NO_IMAGES}")
+    return InputError(f"{folder} holds DICOM too deep, in {deep.relative_to(folder)}: a case is one folder of slices, {folder.name}/CASE")
 
 
 def _pairs(root: Path, hear: Hear) -> dict[str, Case]:
@@ -94,7 +122,9 @@ def _pairs(root: Path, hear: Hear) -> dict[str, Case]:
     images = by_stem(listing(root / "images"), hear)
     masks = by_stem(listing(root / "masks"), hear)
     if not images:
-        raise InputError(f"{root / 'images'} {NO_IMAGES}")
+        raise _no_images(root / "images")
+    if is_series(root / "masks"):
+        hear(FlawError(str(dicom_export.masks_refused(root / "masks")), "mask-unreadable", (root / "masks",)))
     return _matched(root, images, masks, hear)
 
 

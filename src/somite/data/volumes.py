@@ -6,8 +6,7 @@ from types import ModuleType
 import numpy as np
 from jaxtyping import Int32
 
-from ..errors import InputError
-from . import dicom, itk, nifti
+from . import dicom, dicom_export, itk, nifti
 from .geometry import Geometry, Header, Volume
 
 SUFFIXES = (*nifti.SUFFIXES, *itk.SUFFIXES)
@@ -29,9 +28,19 @@ def read_volume(path: Path) -> Volume:
 
 def read_labels(path: Path) -> tuple[Int32[np.ndarray, "x y z"], Geometry]:
     """The integer labels of a mask volume, and where it lies."""
-    if path.is_dir():
-        raise InputError(f"{path} is a DICOM series where a mask was wanted: save the mask as a volume of integers (NIfTI, NRRD)")
+    _check_mask(path)
     return _format(path).read_labels(path)
+
+
+def read_mask_header(path: Path) -> Header:
+    """What a mask's file says of it; no voxel is read."""
+    _check_mask(path)
+    return read_header(path)
+
+
+def _check_mask(path: Path) -> None:
+    if path.is_dir():
+        raise dicom_export.masks_refused(path)
 
 
 def _format(path: Path) -> ModuleType:
