@@ -11,7 +11,8 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
-sys.path.insert(0, str(Path(__file__).parent))  # for `contracts`, the inherited tests
+sys.path.insert(0, str(Path(__file__).parent))  # for the helpers beside this file
+pytest.register_assert_rewrite("somite.contracts")  # the inherited tests
 
 
 @pytest.fixture(autouse=True)

@@ -98,3 +98,10 @@ def test_a_wrong_gradient_is_found(monkeypatch):
     assert environment.bfloat16_gradients_in_3d()
     monkeypatch.setattr(torch.nn.functional, "conv3d", wrong)
     assert not environment.bfloat16_gradients_in_3d()
+
+
+def test_the_command_is_named_as_it_can_be_typed(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["/x/somite/__main__.py", "train", "mine.yaml"])  # python -m somite
+    assert environment.environment()["command"] == "somite train mine.yaml"
+    monkeypatch.setattr("sys.argv", ["/x/my_script.py"])
+    assert environment.environment()["command"] == "my_script.py"

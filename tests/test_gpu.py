@@ -6,8 +6,8 @@ import torch
 from safetensors.torch import load_file
 
 import somite
-from contracts import alive
 from runs import tiny
+from somite.contracts import alive
 from somite.data.phantoms import write_phantoms
 from somite.networks.ensemdiff import EnsemDiff
 from somite.networks.medsegdiffnca import MedSegDiffNCA

@@ -86,6 +86,19 @@ def test_another_split_is_told_as_such(tmp_path):
     assert read(evaluated(tmp_path / "a", 0.5, split="val")).score.split == "val"
 
 
+def test_suggestions_say_trust_where_a_class_is_somebody_elses(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        evaluated(Path("runs") / name, 0.5)
+    assert "--trust" not in advice()
+    told = Path("runs/a/recipe.yaml")
+    told.write_text(told.read_text() + "method:\n  class_path: mynet.Method\n")
+    assert "somite calibrate runs/a --trust" in advice()
+    assert "somite calibrate runs/b\n" in advice()
+    report = next(line for line in advice().splitlines() if "somite report" in line)
+    assert report.endswith(" --trust")
+
+
 def test_a_run_of_version_0_1_0():
     stopped, finished = (read(REFERENCE / name) for name in ("stopped", "finished"))
     assert (stopped.state, stopped.done) == (HALFWAY, 10)

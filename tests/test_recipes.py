@@ -182,6 +182,8 @@ def test_a_resolved_recipe_reads_back_as_itself(name, tmp_path):
         ("--data.preprocess.size=abc", r"data\.preprocess\.size: .*abc"),
         ("--data.preprocess.axis=3", r"data\.preprocess\.axis"),
         ("--method.codec=Nope", r"method\.codec: .*Nope"),
+        ("--method.network=nowhere.Net", r"method\.network: .*No module named 'nowhere'; put the folder of nowhere\.py on PYTHONPATH"),
+        ("--method.sampler=somite.diffusion.codec.Euler", r"no attribute 'Euler'; its classes are Codec, .*Signed"),
     ],
 )
 def test_a_wrong_override_is_named_in_full_on_one_line(override, words):

@@ -7,6 +7,7 @@ with somebody else's run only somite's own classes are accepted.
 import contextlib
 import io
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -87,7 +88,10 @@ def parse(path: Path, overrides: Sequence[str] = ()) -> Namespace:
         with contextlib.redirect_stderr(io.StringIO()):
             return parser().parse_args(["--config", str(path), *overrides])
     except (ArgumentError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: {explained(error)}; somite train RECIPE --help lists the options") from error
+        why = explained(error)
+        if (way := mend(why)) is not None:
+            raise InputError(f"{path}: {why}; {way}") from error
+        raise InputError(f"{path}: {why}; somite train RECIPE --help lists the options") from error
 
 
 def parse_data(overrides: Sequence[str]) -> Data:
@@ -173,7 +177,24 @@ def explained(error: BaseException) -> str:
     depth = indentation(lines[keys[-1]])
     inner = [line.strip(" -") for line in takewhile(lambda line: indentation(line) > depth, lines[keys[-1] + 1 :])]
     told = [line for line in inner if not line.startswith(FRAME)] or inner
+    told = [line for line in told if line.startswith("No module named")] or told  # and so it is no file either
     return f"{option}: " + "; ".join(re.sub(r"<class '([\w.]+)'>|typing\.", r"\1", line) for line in told)
+
+
+def mend(why: str) -> str | None:
+    """What to do about a class path that leads nowhere; None: it leads somewhere, or who knows."""
+    lost = re.search(r"No module named '([\w.]+)'", why)
+    if lost:
+        name = lost[1]
+        return (
+            f"put the folder of {name.replace('.', '/')}.py on PYTHONPATH (PYTHONPATH=FOLDER somite ...), or install it; "
+            "the author of a run has its files"
+        )
+    odd = re.search(r"module '([\w.]+)' has no attribute '\w+'", why)
+    if odd and odd[1] in sys.modules:
+        known = [name for name, one in vars(sys.modules[odd[1]]).items() if isinstance(one, type) and one.__module__ == odd[1]]
+        return f"its classes are {', '.join(sorted(known))}" if known else None
+    return None
 
 
 def indentation(line: str) -> int:

@@ -61,7 +61,17 @@ class Network(nn.Module, ABC):
         return cond
 
     @abstractmethod
-    def forward(self, x: Maps, t: Timesteps, cond: Cond, state: State = None) -> Output: ...
+    def forward(self, x: Maps, t: Timesteps, cond: Cond, state: State = None) -> Output:
+        """One evaluation.
+
+        x (b, k, *s): the noised target in model space, k the codec's channels; zeros where the method is feed-forward.
+        t (b,): integers from 0 to T-1, another one for each example in training; zeros where the method is feed-forward.
+        cond: "image" (b, c, *s) as the data normalise it, and what else the task gives; as `encode` returned it, b rows.
+        state: what the network returned at the timestep before, None at the first.
+
+        Returns a value of x's shape and in x's place, noise, clean target, v or logits, as the method's `predicts` says. Any *s can come: a
+        network that halves its maps pads what does not divide, and cuts its answer to x's size.
+        """
 
 
 @dataclass

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from contracts import CodecContract, TermContract
+from somite.contracts import CodecContract, TermContract
 from somite.diffusion.classes import AnyOf, OneOf
 from somite.diffusion.methods import Diffusion, FeedForward
 from somite.diffusion.samplers import DDIM

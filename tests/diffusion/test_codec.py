@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from contracts import CodecContract
+from somite.contracts import CodecContract
 from somite.diffusion.codec import Logits, OneHot, Pixelwise, Signed, Unit
 from somite.errors import InputError
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from contracts import SamplerContract
+from somite.contracts import SamplerContract
 from somite.diffusion.diffusers_sampler import Diffusers
 from somite.diffusion.samplers import DDIM, Ancestral
 from somite.diffusion.schedule import cosine, linear, scaled_linear

@@ -5,8 +5,8 @@ tests/networks/test_geca.py.
 import pytest
 import torch
 
-from contracts import NetworkContract
 from somite import rng
+from somite.contracts import NetworkContract
 from somite.diffusion.guidance import Guided
 from somite.diffusion.heredity import InSampling
 from somite.diffusion.methods import Diffusion

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from contracts import CodecContract
+from somite.contracts import CodecContract
 from somite.diffusion.methods import FeedForward
 from somite.diffusion.organs import Independent
 from somite.diffusion.probing import ProbeLoss

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from contracts import CodecContract
+from somite.contracts import CodecContract
 from somite.diffusion.codec import Signed
 from somite.diffusion.pictures import Beside, Grey, Layers, Palette, palette
 from somite.errors import InputError

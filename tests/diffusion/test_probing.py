@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from contracts import TermContract
+from somite.contracts import TermContract
 from somite.diffusion.codec import Signed
 from somite.diffusion.methods import FeedForward
 from somite.diffusion.probing import ProbeLoss, body_cross_entropy, body_dice_loss

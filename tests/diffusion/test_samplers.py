@@ -5,7 +5,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 
-from contracts import SamplerContract
+from somite.contracts import SamplerContract
 from somite.diffusion.samplers import DDIM, Ancestral
 from somite.diffusion.schedule import cosine, linear, scaled_linear
 from somite.errors import InputError

@@ -5,8 +5,8 @@ import torch
 from torch.distributions import Bernoulli, Categorical, kl_divergence
 from torch.nn import functional as F
 
-from contracts import TermContract
 from known import Linear
+from somite.contracts import TermContract
 from somite.diffusion.classwise import OneClassAtATime
 from somite.diffusion.codec import Logits, OneHot, Signed, Unit
 from somite.diffusion.methods import Diffusion, FeedForward

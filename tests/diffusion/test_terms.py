@@ -5,10 +5,11 @@ import torch
 from monai.losses import DiceCELoss, DiceLoss
 from torch.nn import functional as F
 
-from contracts import TermContract
-from somite.diffusion.terms import Aux, Clean, CrossEntropy, DeepSupervision, Dice, DiceCE, Early, Noise, Variational
+from somite.contracts import TermContract
+from somite.diffusion.methods import FeedForward
+from somite.diffusion.terms import Aux, Clean, CrossEntropy, DeepSupervision, Dice, DiceCE, Early, Noise, Term, Variational
 from somite.errors import InputError
-from somite.types import Noised, Output, Prediction
+from somite.types import Network, Noised, Output, Prediction
 
 
 def example(k=1, b=3, levels=2, size=(8, 6)):
@@ -220,3 +221,17 @@ def test_what_is_said_early_learns_from_what_is_said_at_last_and_not_the_other_w
     torch.testing.assert_close(early.grad, 2 * (early - value).detach() / 16)
     with pytest.raises(InputError, match=r"--method\.network\.early true"):
         Early()(Prediction(value, value, Output(value)), example()[1])
+
+
+def test_a_term_of_ones_own_counts_once_unless_it_says_otherwise():
+    class Plain(Term):
+        def __call__(self, pred, ex):
+            return (pred.x0 - ex.x0).square().flatten(1).mean(1)
+
+    class Zero(Network):
+        def forward(self, x, t, cond, state=None):
+            return Output(torch.zeros_like(x))
+
+    target = torch.zeros(2, 1, 4, 4)  # -1 for the network, which says 0
+    losses = FeedForward(Zero(), {"plain": Plain()}, predicts="x0").loss(target, {"image": torch.rand(2, 3, 4, 4)})
+    assert float(losses["loss"]) == float(losses["plain"]) == 1

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from contracts import NetworkContract
 from hashed import ramp, state
+from somite.contracts import NetworkContract
 from somite.errors import InputError
 from somite.networks.ape import APE, STRIDE
 from somite.nn.frozen import Start

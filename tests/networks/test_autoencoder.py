@@ -5,7 +5,7 @@ import torch
 from diffusers import AutoencoderTiny
 from torch.distributions import Normal, kl_divergence
 
-from contracts import NetworkContract
+from somite.contracts import NetworkContract
 from somite.diffusion.autoencoding import Autoencoding, Distilled, Divergence
 from somite.diffusion.latent import Autoencoder
 from somite.diffusion.pictures import Grey

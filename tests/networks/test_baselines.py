@@ -2,7 +2,7 @@ import pytest
 import torch
 from monai.networks.nets import DynUNet as MonaiDynUNet
 
-from contracts import NetworkContract
+from somite.contracts import NetworkContract
 from somite.errors import InputError
 from somite.networks.baselines import DynUNet
 from somite.networks.segformer import SegFormer

@@ -3,7 +3,7 @@ import torch
 from monai.networks.nets import DenseNet121
 from monai.networks.nets import ResNet as MonaiResNet
 
-from contracts import NetworkContract
+from somite.contracts import NetworkContract
 from somite.errors import InputError
 from somite.networks.classifier import DenseNet, ResNet
 from somite.rng import seeded

@@ -4,7 +4,7 @@ import pytest
 import torch
 from monai.networks.nets import DynUNet as MonaiDynUNet
 
-from contracts import NetworkContract, alive
+from somite.contracts import NetworkContract, alive
 from somite.errors import InputError
 from somite.networks.compact import Compact
 

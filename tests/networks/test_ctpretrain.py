@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from contracts import NetworkContract, alive
+from somite.contracts import NetworkContract, alive
 from somite.diffusion.codec import Codec
 from somite.diffusion.methods import Diffusion
 from somite.diffusion.samplers import DDIM

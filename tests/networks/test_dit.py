@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers import DiTTransformer2DModel
 
-from contracts import NetworkContract
+from somite.contracts import NetworkContract
 from somite.errors import InputError
 from somite.networks.dit import DiT
 from somite.weights.dit import DiTImporter, architecture, translated

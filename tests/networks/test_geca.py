@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from contracts import NetworkContract, alive
 from official_geca import HERE, arrays, masks, replayed, small
 from somite import rng
+from somite.contracts import NetworkContract, alive
 from somite.diffusion.codec import Signed
 from somite.diffusion.guidance import Guided
 from somite.diffusion.heredity import InSampling, Never

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from contracts import NetworkContract, alive
+from somite.contracts import NetworkContract, alive
 from somite.diffusion.codec import OneHot, Signed
 from somite.diffusion.methods import Diffusion, FeedForward
 from somite.diffusion.samplers import DDIM

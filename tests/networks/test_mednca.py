@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from contracts import NetworkContract, alive
+from somite.contracts import NetworkContract, alive
 from somite.errors import InputError
 from somite.networks.mednca import MedNCA
 from somite.nn.automaton import Expected

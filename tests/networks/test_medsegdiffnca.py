@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from contracts import NetworkContract, alive
+from somite.contracts import NetworkContract, alive
 from somite.errors import InputError
 from somite.networks.medsegdiffnca import MedSegDiffNCA
 from somite.nn.automaton import Expected

@@ -3,8 +3,8 @@ import itertools
 import pytest
 import torch
 
-from contracts import NetworkContract
 from plain import Plain
+from somite.contracts import NetworkContract
 from somite.networks.baselines import DynUNet
 from somite.networks.mirrored import Mirrored
 

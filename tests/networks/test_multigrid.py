@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.ndimage import correlate
 
-from contracts import NetworkContract, alive
+from somite.contracts import NetworkContract, alive
 from somite.errors import InputError
 from somite.networks.multigrid import Multigrid, Rule, evolved
 

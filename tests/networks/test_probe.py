@@ -6,9 +6,9 @@ import yaml
 from safetensors.torch import load_file
 
 import somite
-from contracts import NetworkContract
 from scanned import trained
 from somite.cli import main
+from somite.contracts import NetworkContract
 from somite.data.phantoms import write_phantoms
 from somite.diffusion.features import features, field
 from somite.diffusion.opened import opened

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.optim.swa_utils import AveragedModel
 
-from contracts import NetworkContract, alive
 from official_sdseg import NETWORK, cases, close, method, state
 from somite import rng
+from somite.contracts import NetworkContract, alive
 from somite.diffusion.samplers import DDIM
 from somite.errors import InputError
 from somite.networks.sdseg import SDSeg

@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from contracts import NetworkContract
 from published import data, filled
 from somite import rng
+from somite.contracts import NetworkContract
 from somite.diffusion.codec import Signed, Unit
 from somite.diffusion.methods import Diffusion
 from somite.diffusion.readout import Auxiliary, fused

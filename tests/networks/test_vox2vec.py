@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from contracts import NetworkContract
 from hashed import filled, ramp, state
+from somite.contracts import NetworkContract
 from somite.diffusion.views import info_nce
 from somite.errors import InputError
 from somite.networks.vox2vec import Projector, Stage, Vox2Vec

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from contracts import alive
+from somite.contracts import alive
 from somite.diffusion.methods import Diffusion
 from somite.diffusion.samplers import DDIM
 from somite.diffusion.schedule import linear

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from contracts import alive
 from somite import rng
+from somite.contracts import alive
 from somite.diffusion.codec import OneHot
 from somite.diffusion.methods import Diffusion, FeedForward
 from somite.diffusion.samplers import DDIM

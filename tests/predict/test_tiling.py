@@ -7,8 +7,8 @@ from monai.data.utils import dense_patch_slices
 from monai.inferers import SlidingWindowInferer
 from torch import nn
 
-from contracts import NetworkContract, alive
 from plain import Plain
+from somite.contracts import NetworkContract, alive
 from somite.diffusion.features import field
 from somite.diffusion.guidance import Guided
 from somite.diffusion.methods import Diffusion, FeedForward

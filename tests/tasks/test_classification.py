@@ -12,8 +12,8 @@ from scipy.special import softmax
 from torchmetrics import functional as tm
 
 import somite
-from contracts import TaskContract
 from somite.cli import main
+from somite.contracts import TaskContract
 from somite.data.dataset import Data
 from somite.data.images import write_png
 from somite.data.phantoms import write_phantoms

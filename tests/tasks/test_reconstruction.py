@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 import somite
-from contracts import TaskContract
 from somite.cli import main
+from somite.contracts import TaskContract
 from somite.data.dataset import Data
 from somite.data.phantoms import write_phantoms
 from somite.diffusion.autoencoding import Autoencoding

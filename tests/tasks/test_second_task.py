@@ -11,9 +11,9 @@ import yaml
 from PIL import Image
 
 import somite
-from contracts import TaskContract
 from regression import Small, Smoothing, smooth, write_images
 from somite.cli import main
+from somite.contracts import TaskContract
 from somite.data.dataset import Data
 from somite.diffusion.codec import Signed
 from somite.diffusion.methods import Diffusion

@@ -7,7 +7,7 @@ import pytest
 import torch
 from monai.metrics import compute_dice, compute_hausdorff_distance, compute_iou, compute_surface_dice
 
-from contracts import TaskContract, alive
+from somite.contracts import TaskContract, alive
 from somite.data.dataset import Data
 from somite.data.phantoms import phantom, write_phantoms
 from somite.data.preprocess import Preprocess

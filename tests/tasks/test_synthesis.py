@@ -11,10 +11,10 @@ from PIL import Image
 from scipy.spatial.distance import cdist, pdist
 
 import somite
-from contracts import TaskContract
 from regression import write_images
 from runs import classifier, tiny
 from somite.cli import main
+from somite.contracts import TaskContract
 from somite.data.dataset import Data
 from somite.data.phantoms import write_phantoms
 from somite.diffusion.codec import Signed

@@ -10,6 +10,8 @@ NEAREST = frozenset({"mask", "body"})  # maps of what a voxel is: they are moved
 
 
 class Augmentation(ABC):
+    """What training changes in a sample, after preprocessing and cropping; answers never see it."""
+
     @abstractmethod
     def __call__(self, sample: Sample, seed: int) -> Sample:
         """{"image": (c, *s), "mask": (1, *s) if there is one, further maps (k, *s)} -> the same shapes; what happens is a function of `seed`.

@@ -63,7 +63,14 @@ class Stepwise(Sampler):
     before both in samplings of as many steps; other numbers of steps, as in a report's sweep, keep the rule.
     """
 
-    def __init__(self, steps: int, clip: Clip, inherit_state: bool, spacing: Spacing, placed: list[int] | None) -> None:
+    def __init__(
+        self,
+        steps: int = 50,
+        clip: Clip = "codec",
+        inherit_state: bool = True,
+        spacing: Spacing = "trailing",
+        placed: list[int] | None = None,
+    ) -> None:
         if placed is not None and (not placed or min(placed) < 0 or any(later >= earlier for earlier, later in pairwise(placed))):
             raise InputError(f"sampling goes through decreasing timesteps from T-1 to 0 at the lowest, got {placed}")
         self.steps, self.clip, self.inherit_state, self.spacing = steps, clip, inherit_state, spacing

@@ -23,16 +23,20 @@ def per_example(x: Tensor) -> Tensor:
 
 
 class Term(ABC):
-    """logits: whether it is of a network's logits, which only some methods predict. taught: whether it is of a teacher's answer, and so of
-    examples whose mask nobody knows; all others are not asked about these.
+    """weight: what its values are multiplied with before all terms of a method are summed. logits: whether it is of a network's logits, which
+    only some methods predict. taught: whether it is of a teacher's answer, and so of examples whose mask nobody knows; all others are not
+    asked about these.
     """
 
-    weight: float
+    weight: float = 1.0
     logits: bool = False
     taught: bool = False
 
     @abstractmethod
-    def __call__(self, pred: Prediction, ex: Noised) -> Tensor: ...
+    def __call__(self, pred: Prediction, ex: Noised) -> Tensor:
+        """(b,), one value an example, not yet weighted. `pred.logits` and all of `pred` and `ex` that is a map are (b, k, *s); the target
+        is in [0, 1].
+        """
 
 
 class Noise(Term):

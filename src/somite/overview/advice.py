@@ -19,7 +19,7 @@ FIRST = """No runs in this folder yet. To begin:
 END = "All commands: somite --help"
 # What a trained and evaluated run of a task is for; of all others masks or classes are predicted.
 USES = {
-    "Synthesis": "somite sample {run} --out images",
+    "Synthesis": "somite sample {run} --out images{trust}",
     "Pretraining": "somite train probe/small --backbone {run} --data.root LABELLED --out runs/probe",
     "Reconstruction": "somite train sdseg/small --data.root DIR --method.codec.weights.source {run} --out runs/latent",
 }
@@ -35,7 +35,9 @@ def advice(folder: Path = Path()) -> str:
         parts.append(f"and {count(len(runs) - MOST, 'more run')}; somite runs lists all")
     pair = comparable(runs)
     if pair:
-        parts.append(f"Evaluated on the same cases, side by side in one page:\n  somite report {' '.join(quoted(run) for run in pair)}")
+        parts.append(
+            f"Evaluated on the same cases, side by side in one page:\n  somite report {' '.join(quoted(run) for run in pair)}{trusting(*pair)}"
+        )
     return "\n\n".join([*parts, END])
 
 
@@ -78,19 +80,23 @@ def score(found: Score | None) -> str:
 
 def following(run: RunFolder) -> str:
     """The next command; a folder's recipe goes on with the run in it."""
-    name = quoted(run)
+    name, trust = quoted(run), trusting(run)
     if run.state in (BEGUN, HALFWAY):
         return f"somite train {shlex.quote(str(run.path / 'recipe.yaml'))} --out {name}"
     if run.state == IMPORTED:
-        return f"somite sample {name} --out images" if run.task == "Synthesis" else f"somite predict {name} IMAGE --out masks"
+        return (f"somite sample {name} --out images" if run.task == "Synthesis" else f"somite predict {name} IMAGE --out masks") + trust
     if run.state != EVALUATED:
-        return f"somite evaluate {name}"
+        return f"somite evaluate {name}{trust}"
     if run.task in CALIBRATED and not run.calibrated:
-        return f"somite calibrate {name}"
+        return f"somite calibrate {name}{trust}"
     if run.task in USES:
-        return USES[run.task].format(run=name)
+        return USES[run.task].format(run=name, trust=trust)
     # A threshold and a quality are taken unasked, and may have been chosen without a temperature.
-    return f"somite predict {name} IMAGE --out masks{' --calibrated' if run.calibrated == ('temperature',) else ''}"
+    return f"somite predict {name} IMAGE --out masks{' --calibrated' if run.calibrated == ('temperature',) else ''}{trust}"
+
+
+def trusting(*runs: RunFolder) -> str:
+    return " --trust" if any(run.foreign for run in runs) else ""
 
 
 def quoted(run: RunFolder) -> str:

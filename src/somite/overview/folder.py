@@ -40,7 +40,7 @@ class Score:
 @dataclass(frozen=True)
 class RunFolder:
     """state: one of the words above; fault: why a run is broken, in a sentence. recipe, data, task, date: empty where nothing says so. calibrated:
-    what was calibrated, of `CALIBRATIONS`.
+    what was calibrated, of `CALIBRATIONS`. foreign: whether opening it takes --trust.
     """
 
     path: Path
@@ -53,6 +53,7 @@ class RunFolder:
     planned: int | None = None
     date: str = ""
     calibrated: tuple[str, ...] = ()
+    foreign: bool = False
     score: Score | None = None
 
 
@@ -71,6 +72,8 @@ def read(path: Path) -> RunFolder:
 def _read(path: Path) -> RunFolder:
     if not (path / "recipe.yaml").is_file():
         raise InputError(f"{path} holds weights but no recipe.yaml; restore it from a copy")
+    from ..trust import foreign  # as YAML, a folder without runs is answered without it
+
     recipe, made = _recipe(path / "recipe.yaml"), _mapping(path / "environment.json")
     found = RunFolder(
         path,
@@ -81,6 +84,7 @@ def _read(path: Path) -> RunFolder:
         planned=_whole(_at(recipe, "training", "steps")),
         date=_text(made.get("date")),
         calibrated=tuple(name for file, name in CALIBRATIONS.items() if (path / file).is_file()),
+        foreign=foreign(path / "recipe.yaml", recipe) is not None,
     )
     trained, weights = _mapping(path / "training.json"), (path / "weights.safetensors").is_file()
     if trained and not weights:

@@ -6,9 +6,12 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from ..errors import one_line
 from ..files import write_text
 from ..pipeline import Run
+from ..trust import Reader, bounded, foreign
 from ..wording import count, number, size
 from . import words
 from .findings import History, evaluation, history, method, network, source, title, weights
@@ -40,17 +43,22 @@ def what(run: Run, heading: str) -> str:
 
 def use(run: Run, name: str) -> str:
     members = run.recipe.task.members
-    shell = f"somite predict {shlex.quote(name)} IMAGE --out predictions --members {members}"
+    recipe = run.path / "recipe.yaml"
+    theirs = foreign(recipe, yaml.load(bounded(recipe), Reader))
+    shell = f"somite predict {shlex.quote(name)} IMAGE --out predictions --members {members}{' --trust' if theirs else ''}"
     python = "\n".join(
         [
             "import somite",
             "",
-            f"run = somite.load({json.dumps(name, ensure_ascii=False)})",
+            f"run = somite.load({json.dumps(name, ensure_ascii=False)}{', trust=True' if theirs else ''})",
             f'result = run.predict("image.png", members={members})',
             ", ".join(f"result.{name}" for name in run.recipe.task.fields) or "result",
         ]
     )
-    return f"## Use\n\n```sh\n{shell}\n```\n\n```python\n{python}\n```"
+    lead = (
+        f"The recipe names `{one_line(theirs)}`, which does not come with somite: its file has to be on `PYTHONPATH`.\n\n" if theirs else ""
+    )
+    return f"## Use\n\n{lead}```sh\n{shell}\n```\n\n```python\n{python}\n```"
 
 
 def data(past: History, about: str) -> str:
