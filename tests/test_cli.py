@@ -270,3 +270,18 @@ def test_an_interruption_says_how_to_go_on(monkeypatch, capsys):
     monkeypatch.setitem(commands.COMMANDS, "recipes", stop)
     assert main(["recipes"]) == 130
     assert "go on from where they were" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        (["predit", "zoo/nuclei", "a.png"], "there is no command 'predit': did you mean predict?"),
+        (["train", "medsegdiffnca/smaal"], "there is no recipe 'medsegdiffnca/smaal': did you mean medsegdiffnca/small?"),
+        (["train", "medsegdiffnca/small", "--steps", "5"], "did you mean --training.steps?"),
+        (["train", "medsegdiffnca/small", "--training.stepz=5"], "did you mean --training.steps?"),
+        (["zoo/nuclei"], "there is no command 'zoo/nuclei'; somite --help lists them"),
+    ],
+)
+def test_what_was_mistyped_is_guessed(typed, meant, capsys):
+    assert main(typed) == 2
+    assert meant in capsys.readouterr().err

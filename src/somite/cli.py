@@ -11,7 +11,7 @@ from .errors import InputError
 from .files import full_disk
 
 DESCRIPTION = "Diffusion models for medical images: train on your own data, get masks with calibrated uncertainty and an honest report."
-FOOTER = "exit codes: 0 done, 2 your input needs a change (one line says which), 1 a fault of somite's. Research use only."
+FOOTER = "exit codes: 0 done, 2 your input needs a change (one line says which), 1 a fault of somite's (doctor: errors in the data). Research use only."
 TRAIN = """usage: somite train RECIPE [--data.root DIR] [--out RUN] [--any.option VALUE ...]
 
 Trains a recipe; the same line again resumes a run that was stopped. Every argument of a recipe is an option:
@@ -52,7 +52,7 @@ def parser() -> Parser:
 
     demo = commands.add_parser("demo", help="train, predict, evaluate and report on the bundled real images (minutes)")
     demo.add_argument("--out", type=Path, default=Path("runs/demo"), help="run folder (default: runs/demo)")
-    demo.add_argument("--seed", type=int, default=0)
+    demo.add_argument("--seed", type=int, default=0, help="of the training and the answers (default: 0)")
 
     doctor = commands.add_parser(
         "doctor",
@@ -104,6 +104,7 @@ def parser() -> Parser:
     offer(predict, *RUN, "--with", *SAMPLING, "--calibrated", "--plain")
     predict.add_argument(
         "inputs",
+        metavar="IMAGE",
         nargs="+",
         type=Path,
         help="PNG, JPG, TIFF, NIfTI, NRRD or MHA files, folders of a DICOM series, or folders of any of these; of DICOM also a patient, a whole export or its DICOMDIR",

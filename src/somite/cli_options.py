@@ -1,16 +1,26 @@
 """Options that several commands of the command line share."""
 
 import argparse
+import re
 from pathlib import Path
 from typing import Any, NoReturn
 
 from .errors import InputError
+from .wording import meant
+
+WRONG_COMMAND = re.compile(r"argument COMMAND: invalid choice: '(.*)' \(choose from (.*)\)$")
+NAME = re.compile(r"[\w-]+")
 
 
 class Parser(argparse.ArgumentParser):
     """Errors of one line."""
 
     def error(self, message: str) -> NoReturn:
+        wrong = WRONG_COMMAND.match(message)
+        if wrong:  # the list of all commands hides what is wrong
+            raise InputError(
+                f"there is no command {wrong[1]!r}{meant(wrong[1], re.findall(NAME, wrong[2])) or ';'} somite --help lists them"
+            )
         raise InputError(f"{message}; {self.prog} --help shows how")
 
 

@@ -1,5 +1,6 @@
 """What each command does, with the options that cli.py read."""
 
+import shlex
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,9 +11,10 @@ import yaml
 from . import calibration, control, demo, evaluation, pipeline, quality, recipe, store
 from .baselines.fit import plan_recipe
 from .checkup.doctor import doctor
+from .checkup.finding import some
 from .cohort import DESCRIBED, FAILED, TABLE, answered, described, written
 from .commands_analyses import analyse
-from .data.sources import find_inputs
+from .data.sources import find_inputs, passed_over
 from .distil.lesson import Lesson
 from .distil.teach import distil
 from .engines import Engine, Pool, Ray, Submitit
@@ -21,6 +23,8 @@ from .export import export_run
 from .files import read_json
 from .generation import asked, generate
 from .opening import as_calibrated, as_program, open_run
+from .overview.advice import following
+from .overview.folder import read
 from .pipeline import Run
 from .places import own, zoo
 from .progress import tracked
@@ -37,9 +41,11 @@ from .trainer.run import finished, train
 from .web import make_site, serve
 from .web.runtime import runtime
 from .weights.importer import import_run, importers
+from .wording import count
 
 LONG = 100  # hours; beyond them a plan says how to make it shorter
 FIRST = 3  # cases to look at that are named; quality.csv has all
+FEW = 5  # validation cases; what is fitted on fewer is mostly chance
 MANY = 10  # bad inputs that are named one by one
 
 
@@ -53,6 +59,7 @@ def train_(options: Namespace) -> None:
     train(recipe.parse(path, spelled(path, options.overrides)), out, options.recipe)
     if finished(out):
         write_card(pipeline.load(out, trust=True))
+        print(f"next: {following(read(out))}")
 
 
 def distil_(options: Namespace) -> None:
@@ -94,7 +101,7 @@ def evaluate(options: Namespace) -> None:
     print(evaluation.table(summary))
     if out == options.run:
         write_card(pipeline.load(options.run, options.trust, "cpu"))  # as trained, without this command's options
-    print(f"report: {write_report(opened, out)}")
+    print(f"report: {write_report(opened, out)} (it explains each number)")
 
 
 def predict(options: Namespace) -> None:
@@ -119,7 +126,11 @@ def predict(options: Namespace) -> None:
     if len(bad) == len(cases) == 1:
         raise InputError(bad[0].reason)
     task.gather(options.out)
-    print(f"{len(cases) - len(bad)} cases in {options.out}; what became of each: {options.out / TABLE}")
+    first = cases[0].id
+    made = ", ".join(name if len(cases) == 1 else name.replace(first, "CASE", 1) for name in files[first])
+    print(f"{count(len(cases) - len(bad), 'case')} in {options.out} ({made}); what became of each: {options.out / TABLE}")
+    if others := passed_over(options.inputs):
+        print(f"not read: {some(others)}: save photographs as PNG or JPG, and name folders within folders one by one")
     if judging is not None:
         look_first(options.out)
     if bad:
@@ -204,6 +215,9 @@ def calibrate(options: Namespace) -> None:
 
 def fit_temperature(opened: Run) -> None:
     temperature = calibration.calibrate(opened, tracked)
+    cases = len(opened.recipe.data.cases("val"))
+    if cases < FEW:
+        print(f"it was fitted on {count(cases, 'validation case')}, which is too few to rely on it")
     if not 0.051 < temperature < 19.9:
         print("the temperature is at the limit of the search: these probabilities are (nearly) all 0 or 1, or carry no information")
     print(f"temperature {temperature:.3f} in {calibration.path_of(opened.path)}; use it with --calibrated")
@@ -310,6 +324,9 @@ def doctor_(options: Namespace) -> int:
     print(found)
     if options.json:
         found.write(options.json)
+    if found.good and options.recipe is None and found.summary["masks"]:
+        data = shlex.join([f"--data.root={options.data}", *options.overrides])
+        print(f"\nnext: somite train medsegdiffnca/small {data} --out runs/mine (or another of `somite recipes`)")
     return 0 if found.good else 1
 
 

@@ -24,6 +24,7 @@ from .store import find
 from .tasks.task import Task
 from .training import Training
 from .trust import bounded
+from .wording import meant
 
 FRAME = ("Does not validate", "Subtypes:", "Errors:", "Problem with given class_path", "Expected a <class 'NoneType'>", "Given value type:")
 PARSER_KEY = re.compile(r'Parser key "([^"]+)":')
@@ -55,7 +56,7 @@ def path_of(name: str) -> Path:
         return own
     known = bundled()
     if name not in known:
-        raise InputError(f"there is no recipe {name!r}; somite recipes lists those that there are")
+        raise InputError(f"there is no recipe {name!r}{meant(name, known) or ';'} somite recipes lists those that there are")
     return known[name]
 
 
@@ -91,7 +92,7 @@ def parse(path: Path, overrides: Sequence[str] = ()) -> Namespace:
         why = explained(error)
         if (way := mend(why)) is not None:
             raise InputError(f"{path}: {why}; {way}") from error
-        raise InputError(f"{path}: {why}; somite train RECIPE --help lists the options") from error
+        raise InputError(f"{path}: {why}{mistyped(error) or ';'} somite train RECIPE --help lists the options") from error
 
 
 def parse_data(overrides: Sequence[str]) -> Data:
@@ -195,6 +196,15 @@ def mend(why: str) -> str | None:
         known = [name for name, one in vars(sys.modules[odd[1]]).items() if isinstance(one, type) and one.__module__ == odd[1]]
         return f"its classes are {', '.join(sorted(known))}" if known else None
     return None
+
+
+def mistyped(error: BaseException) -> str:
+    """Which option was meant by one that there is not: `--steps` by the end of its name, `--training.stepz` by likeness."""
+    wrong = re.search(r"unrecognized arguments: --([\w.]+)", str(error))
+    if wrong is None:
+        return ""
+    names = list(parser().get_defaults().keys())
+    return meant(next((name for name in names if name.endswith(f".{wrong[1]}")), wrong[1]), names).replace("mean ", "mean --")
 
 
 def indentation(line: str) -> int:

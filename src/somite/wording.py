@@ -1,5 +1,7 @@
 """Numbers and counts as people read them."""
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import Any
 
 
@@ -35,3 +37,9 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
+
+
+def meant(word: str, known: Iterable[str]) -> str:
+    """What a mistyped word was meant to be, to be appended to what is said of it; nothing where nothing is like it."""
+    like = get_close_matches(word, list(known), n=1)
+    return f": did you mean {like[0]}?" if like else ""

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from somite.data import labelled
 from somite.data.dataset import Data
-from somite.data.sources import NUCLEI, find, find_inputs
+from somite.data.sources import NUCLEI, find, find_inputs, passed_over
 from somite.errors import InputError
 
 
@@ -68,6 +69,35 @@ def test_masks_with_an_ending(tmp_path, ending):
     assert find(tmp_path).all[0].mask == tmp_path / f"masks/a{ending}.png"
     put(tmp_path / "masks/a.png")
     refused(tmp_path, "both masks of a")
+
+
+@pytest.mark.parametrize(("images", "masks"), [("img", "msk"), ("Images", "Masks"), ("imgs", "labels"), ("images", "ground_truth")])
+def test_folders_as_people_call_them(tmp_path, images, masks):
+    put(tmp_path / images / "lesion_01.jpg", tmp_path / masks / "lesion_01_mask.png")
+    case = find(tmp_path).cases["lesion_01"]
+    assert case.images == (tmp_path / images / "lesion_01.jpg",)
+    assert case.mask == tmp_path / masks / "lesion_01_mask.png"
+    assert names(find(tmp_path, masks=False).all) == ["lesion_01"]
+    with pytest.raises(InputError, match="no labels"):
+        labelled.find(tmp_path)  # its folders are no classes
+
+
+def test_folders_that_could_both_be_meant(tmp_path):
+    put(tmp_path / "img" / "a.png", tmp_path / "gt" / "a.png", tmp_path / "labels" / "a.png")
+    with pytest.raises(InputError, match="has gt/ and labels/: call the one that counts masks/"):
+        find(tmp_path)
+    put(tmp_path / "masks" / "a.png")
+    assert find(tmp_path).cases["a"].mask == tmp_path / "masks" / "a.png"
+
+
+def test_classes_may_be_called_as_masks_are(tmp_path):
+    put(tmp_path / "mask" / "a.png", tmp_path / "no_mask" / "b.png")  # faces with and without
+    assert labelled.find(tmp_path).classes == ("mask", "no_mask")
+
+
+def test_what_prediction_passes_over(tmp_path):
+    put(tmp_path / "a.png", tmp_path / "b.HEIC", tmp_path / "notes.txt", tmp_path / ".DS_Store", tmp_path / "day 2" / "c.png")
+    assert passed_over([tmp_path, tmp_path / "a.png"]) == ["b.HEIC", "day 2/"]
 
 
 def test_side_by_side(tmp_path):

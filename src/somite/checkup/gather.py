@@ -15,7 +15,7 @@ from ..files import read_json
 from .finding import KINDS, Finding, some
 
 MENDS = {
-    "image-without-mask": 'add the masks, or leave the images out by splits.json ("excluded": {id: why})',
+    "image-without-mask": 'add the masks, remove the images, or leave them out by splits.json ("excluded": {id: why})',
     "mask-without-image": "add the images, or remove the masks",
     "group-in-two-splits": "keep a group (a patient, a video) in one split",
     "case-in-two-splits": "keep a case in one split",

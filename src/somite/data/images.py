@@ -121,7 +121,8 @@ def write_png(path: str | Path, array: np.ndarray) -> None:
 
             sitk.WriteImage(sitk.GetImageFromArray(array, isVector=True), str(temporary))
         else:
-            Image.fromarray(array).save(temporary, format="PNG", optimize=True)
+            # The last tenth of a 16-bit map's bytes would take most of the time that a large photograph takes.
+            Image.fromarray(array).save(temporary, format="PNG", optimize=array.dtype == np.uint8)
 
 
 def check_file(path: Path) -> None:

@@ -1,6 +1,7 @@
 """Which cases a folder or table holds, recognised by what is there.
 
-- a folder with `images/` and `masks/`, matched by name, where a DICOM series is a folder in `images/`; `splits.json` and `groups.csv` beside them are heeded;
+- a folder with `images/` and `masks/` (or as people also call them), matched by name, where a DICOM series is a folder in `images/`; `splits.json` and
+  `groups.csv` beside them are heeded;
 - one folder of images with their masks beside them (`x.png`, `x_mask.png`);
 - a CSV table with the columns image and mask, and where wanted id, group, split;
 - nnU-Net's raw layout (in `nnunet.py`).
@@ -19,9 +20,27 @@ from .listing import NO_IMAGES, FlawError, Hear, Source, by_stem, check_splits, 
 from .record import Case, stem, suffix_of, unknown
 
 NUCLEI = Path(__file__).with_name("nuclei")  # the bundled demonstration set
+# What folders of images and of masks are called, in capitals or not; the first name comes before all others.
+IMAGES = ("images", "image", "imgs", "img")
+MASKS = ("masks", "mask", "msks", "msk", "labels", "label", "annotations", "segmentations", "ground_truth", "groundtruth", "gt")
 MASK_ENDINGS = ("_mask", "-mask", "_segmentation", "_Segmentation", "_lesion")
+NOTES = (
+    ".csv",
+    ".json",
+    ".txt",
+    ".md",
+    ".yaml",
+    ".yml",
+    ".xml",
+    ".xlsx",
+    ".html",
+    ".pdf",
+    ".ini",
+    ".db",
+    ".log",
+)  # what lies beside images
 LAYOUTS = (
-    "images/ and masks/ with files of the same names, images with x_mask.png beside x.png, "
+    "images/ and masks/ (or img/ and msk/, ...) with files of the same names, images with x_mask.png beside x.png, "
     "a CSV table with the columns image and mask, or nnU-Net's imagesTr/ and labelsTr/ with dataset.json"
 )
 
@@ -42,10 +61,13 @@ def find(root: str | Path, masks: bool = True, hear: Hear = stop) -> Source:
         return _table(root, masks, hear)
     if nnunet.is_raw(root):
         return nnunet.find(root, hear)
-    if (root / "images").is_dir():
-        return annotated(root, _pairs(root, hear) if masks else _alone(root, root / "images", hear), hear)
+    if (root / IMAGES[0]).is_dir():
+        return annotated(root, _pairs(root, root / IMAGES[0], hear) if masks else _alone(root, root / IMAGES[0], hear), hear)
     if any(_bare(stem(path)) for path in listing(root)) or (listing(root) and not masks):
         return annotated(root, _side_by_side(root, hear) if masks else _alone(root, root, hear), hear)
+    images = called(root, IMAGES)
+    if images is not None:
+        return annotated(root, _pairs(root, images, hear) if masks else _alone(root, images, hear), hear)
     if not any(root.iterdir()):
         raise InputError(f"{root} is empty: it should hold {LAYOUTS}")
     if next(dicom_export.series_below(root), None) or is_series(root):
@@ -54,6 +76,16 @@ def find(root: str | Path, masks: bool = True, hear: Hear = stop) -> Source:
             f"into {root.name}/images/CASE and its mask into {root.name}/masks/CASE.nii.gz"
         )
     raise InputError(f"{root} is in no layout that somite knows: it should hold {LAYOUTS}")
+
+
+def called(root: Path, names: Sequence[str]) -> Path | None:
+    """The folder in `root` that has one of these names, if any. Raises InputError where two have, neither of them the first name."""
+    if (root / names[0]).is_dir():
+        return root / names[0]
+    found = sorted(path for path in root.iterdir() if path.is_dir() and path.name.lower() in names)
+    if len(found) > 1:
+        raise InputError(f"{root} has {found[0].name}/ and {found[1].name}/: call the one that counts {names[0]}/")
+    return found[0] if found else None
 
 
 def find_inputs(paths: Sequence[str | Path], channels: int = 1, hear: Callable[[str], None] = lambda _: None) -> list[Case]:
@@ -100,6 +132,13 @@ def _inputs(path: Path, hear: Callable[[str], None]) -> dict[str, Path]:
     return found
 
 
+def passed_over(paths: Sequence[str | Path]) -> list[str]:
+    """Names in these folders that `find_inputs` does not read, as photographs of another kind and folders of folders; notes and tables are not meant."""
+    folders = [path for path in map(Path, paths) if path.is_dir() and not is_series(path) and listing(path)]
+    seen = (one for folder in folders for one in sorted(set(folder.iterdir()) - set(listing(folder))) if not one.name.startswith("."))
+    return [f"{one.name}/" if one.is_dir() else one.name for one in seen if one.suffix.lower() not in NOTES]
+
+
 def _alone(root: Path, folder: Path, hear: Hear) -> dict[str, Case]:
     """Images without masks; those that `splits.json` excludes, and files that are named as masks, are left out."""
     left_out = excluded(root)
@@ -116,15 +155,17 @@ def _no_images(folder: Path) -> InputError:
     return InputError(f"{folder} holds DICOM too deep, in {deep.relative_to(folder)}: a case is one folder of slices, {folder.name}/CASE")
 
 
-def _pairs(root: Path, hear: Hear) -> dict[str, Case]:
-    if not (root / "masks").is_dir():
-        raise InputError(f"{root} has images/ but no masks/: put the masks there under the images' names")
-    images = by_stem(listing(root / "images"), hear)
-    masks = by_stem(listing(root / "masks"), hear)
+def _pairs(root: Path, folder: Path, hear: Hear) -> dict[str, Case]:
+    """folder: of the images; that of the masks is found beside it."""
+    marked = called(root, MASKS)
+    if marked is None:
+        raise InputError(f"{root} has {folder.name}/ but no {MASKS[0]}/: put the masks there under the images' names")
+    images = by_stem(listing(folder), hear)
+    masks = by_stem(listing(marked), hear)
     if not images:
-        raise _no_images(root / "images")
-    if is_series(root / "masks"):
-        hear(FlawError(str(dicom_export.masks_refused(root / "masks")), "mask-unreadable", (root / "masks",)))
+        raise _no_images(folder)
+    if is_series(marked):
+        hear(FlawError(str(dicom_export.masks_refused(marked)), "mask-unreadable", (marked,)))
     return _matched(root, images, masks, hear)
 
 
@@ -165,7 +206,7 @@ def _matched(root: Path, images: Mapping[str, Path], masks: Mapping[str, Path], 
     bare = [path for name, path in kept.items() if name not in mine]
     if bare:
         more = f" (and {len(bare) - 1} more)" if len(bare) > 1 else ""
-        text = f"{bare[0]} is an image without a mask{more}: add the mask, or exclude it in splits.json"
+        text = f"{bare[0]} is an image without a mask{more}: add the mask, remove the image, or exclude it in splits.json"
         hear(FlawError(text, "image-without-mask", bare))
     return {name: Case(name, (path,), mine.get(name), name) for name, path in sorted(kept.items())}
 
