@@ -256,7 +256,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Threads that wait for work must not spin: beside other programs on the same cores, spinning is many times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported
     try:
-        return run(list(sys.argv[1:] if argv is None else argv))
+        code = run(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # who reads has seen enough: somite recipes | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # as a shell says of a program that SIGPIPE ended
     except InputError as error:
         message = str(error).rpartition("InputError: ")[2]  # a worker process sends its traceback along
         print(f"error: {message.strip()}", file=sys.stderr)

@@ -291,6 +291,13 @@ def label_missing_in_test(root):
     return []
 
 
+def few_for_validation(root):
+    splits = json.loads((root / "splits.json").read_text())
+    splits["train"] += splits["val"][1:]
+    (root / "splits.json").write_text(json.dumps({**splits, "val": splits["val"][:1]}))
+    return []
+
+
 def ambiguous_labels(root):
     lines = (root / "labels.csv").read_text().splitlines()
     (root / "labels.csv").write_text("\n".join([lines[0] + ",age", *(f"{line},{30 + n}" for n, line in enumerate(lines[1:]))]) + "\n")
@@ -407,6 +414,7 @@ FLAT = [
     ("image-without-label", no_label),
     ("label-without-image", label_of_nothing),
     ("class-missing", label_missing_in_test),
+    ("few-cases", few_for_validation),
     ("labels", ambiguous_labels),
     ("constant", black),
     ("mixed-channels", grey),

@@ -10,6 +10,7 @@ from .masks import Meaning, share_of
 
 LEAST = 0.02  # share of the cases that have a class, or of all pixels that are marked, below which it is told of
 PARTS = ("train", "val", "test")
+HANGS = {"val": "which weights are kept, and any temperature or threshold", "test": "the scores and their intervals"}
 
 
 def class_masks(exams: Sequence[Exam], data: Data, means: Meaning) -> dict[str, dict[str, float]]:
@@ -57,7 +58,14 @@ def balance_findings(exams: Sequence[Exam], data: Data, means: Meaning, splits: 
         more = f" and {len(small) - SHOWN} more classes" if len(small) > SHOWN else ""
         text = f"few pixels are marked ({told}{more}): a network that marks nothing is right nearly everywhere"
         findings.append(Finding("imbalance", text, "a loss with a Dice part, and --data.foreground_rate 0.5 with --data.crop"))
-    return findings + label_findings(labelled(splits, data.source.classes))
+    return [*findings, *few_findings(splits), *label_findings(labelled(splits, data.source.classes))]
+
+
+def few_findings(splits: Mapping[str, Sequence[Case]]) -> list[Finding]:
+    alone = [split for split in HANGS if len({case.group for case in splits.get(split, ())}) == 1]
+    told = "; ".join(f"{HANGS[split]} hang on the one of {split}" for split in alone)
+    mend = "bring more cases, or deal out more of them to it by splits.json"
+    return [Finding("few-cases", f"a single patient (group): {told}", mend)] if alone else []
 
 
 def label_findings(table: Mapping[str, Mapping[str, int]]) -> list[Finding]:

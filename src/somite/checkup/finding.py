@@ -32,7 +32,7 @@ WARNINGS = (
         "rare-value",
         "foreground-values",
     ),
-    *("class-missing", "constant", "little-shared-memory", "mixed-depth", "orientation", "spacing", "scale"),
+    *("class-missing", "few-cases", "constant", "little-shared-memory", "mixed-depth", "orientation", "spacing", "scale"),
 )
 NOTES = (
     *("labels", "classes", "duplicate", "similar", "no-patients", "empty-mask", "large-mask", "cut-off", "centred", "rater-order"),

@@ -17,10 +17,11 @@ from ..data.record import Record
 from ..diffusion.methods import Method
 from ..rng import seeded
 from ..types import Cond, Shape
+from ..wording import count
 from .fusion import Fusion
 
 
-@dataclass
+@dataclass(repr=False)
 class Result:
     """What is known of one case, in its own geometry; k is 1 for a binary mask (the spread and the members likewise)."""
 
@@ -30,6 +31,9 @@ class Result:
     spread: np.ndarray  # (k, *s) float32, standard deviation over the members
     members: np.ndarray | None  # (m, k, *s) float32 probabilities, where they were asked for
     count: int  # of members
+
+    def __repr__(self) -> str:
+        return f"<Result of {self.record.case.id!r}: mask {self.mask.shape}, {count(self.count, 'member')}>"
 
     @property
     def drawn(self) -> np.ndarray:
