@@ -291,7 +291,7 @@ def test_other_mistakes(data, run, tmp_path, refused):
     refused(["train", "nope.yaml"], "nope.yaml")
     refused(["train", "medsegdiffnca/ph2", "--out", tmp_path / "run"], "--data.root")
     refused(["paint"], "paint", "--help")
-    refused(["predict", run, "--out", tmp_path / "out"], "inputs")
+    refused(["predict", run, "--out", tmp_path / "out"], "IMAGE")
     refused(["predict", tmp_path, data / "images", "--out", tmp_path / "out"], "no recipe.yaml", "somite train")
     assert not (tmp_path / "run").exists()
 

@@ -90,9 +90,10 @@ def parse(path: Path, overrides: Sequence[str] = ()) -> Namespace:
             return parser().parse_args(["--config", str(path), *overrides])
     except (ArgumentError, yaml.YAMLError) as error:
         why = explained(error)
-        if (way := mend(why)) is not None:
-            raise InputError(f"{path}: {why}; {way}") from error
-        raise InputError(f"{path}: {why}{mistyped(error) or ';'} somite train RECIPE --help lists the options") from error
+        way = mend(why)
+        todo = f"; {way}" if way else f"{mistyped(error) or ';'} somite train RECIPE --help lists the options"
+        name = next((name for name, file in bundled().items() if file == path), path)
+        raise InputError(f"{name}: {why}{todo}") from error
 
 
 def parse_data(overrides: Sequence[str]) -> Data:
