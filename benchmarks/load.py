@@ -102,9 +102,13 @@ def large(folder: Path, side: int, tile: int) -> dict:
 def table(values: dict, load: float) -> str:
     about, few = environment(), values["many"]
     lines = [
-        "`somite predict --members 1 --save mask` with random weights of `medsegdiffnca/demo`, on images of noise.",
+        "# Many images, and a large one",
         "",
-        f"`make bench` on {about['processor']}, {os.cpu_count()} cores, other processes running (load average at the start: {load:.1f}); {datetime.now(UTC):%Y-%m-%d}.",
+        "`somite predict --members 1 --save mask` with random weights of `medsegdiffnca/demo`, on images of noise.",
+        "A colour image takes its pixels, what the network is given of them, noise, logits and probabilities at the same time: "
+        "12 numbers of 4 bytes a pixel; cells are held of a window and of the coarse levels alone.",
+        "",
+        f"`make bench` (`python benchmarks/load.py --side 20000`) on {about['processor']}, {os.cpu_count()} cores, other processes running (load average at the start: {load:.1f}); {datetime.now(UTC):%Y-%m-%d}.",
         "",
         "| images | side | seconds an image (median) | first tenth | last tenth | MiB, first tenth | MiB, last tenth |",
         "|---|---|---|---|---|---|---|",
