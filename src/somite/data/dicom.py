@@ -20,6 +20,7 @@ from jaxtyping import Float64
 from ..errors import InputError
 from . import images, itk, nifti
 from .dicom_class import kind_of
+from .dicom_lengths import within
 from .geometry import LPS, Geometry, Header, Series, Volume
 from .itk import quiet
 from .voxels import as_channels, memory, too_large
@@ -133,10 +134,8 @@ def picture(path: Path) -> str:
     """What a DICOM image is that is plainly no slice of a scan (a localiser, a screenshot, a radiograph), else nothing; nothing too for
     damaged files, and for slices of CT or MR that lack what they should say.
     """
-    reader = _reader(path)
     try:
-        with quiet():
-            reader.ReadImageInformation()
+        reader = _told(path)
     except RuntimeError:
         return ""
     if _said(reader, "0028|0004") not in ("MONOCHROME2", "MONOCHROME1"):
@@ -176,10 +175,8 @@ def is_dicom(path: Path) -> bool:
 def _header(path: Path) -> _Slice:
     import SimpleITK as sitk  # noqa: N813
 
-    reader = _reader(path)
     try:
-        with quiet():
-            reader.ReadImageInformation()
+        reader = _told(path)
     except RuntimeError as error:
         raise _unreadable(path) from error
 
@@ -203,6 +200,16 @@ def _header(path: Path) -> _Slice:
     place = np.array(first), np.array(axes).reshape(2, 3), (spacing[0], spacing[1])
     stored = f"{sign}int{said('0028|0100', '16')}"
     return _Slice(path, said("0020|000e"), title, *place, size[:2], abs(thickness[0]), said("0008|0060"), stored, _localiser(reader))
+
+
+def _told(path: Path) -> "sitk.ImageFileReader":
+    """A reader that has read all but the pixels. Raises RuntimeError for a file of which it can make nothing."""
+    if not within(path):
+        raise RuntimeError
+    reader = _reader(path)
+    with quiet():
+        reader.ReadImageInformation()
+    return reader
 
 
 def _pixels(one: _Slice) -> np.ndarray:
