@@ -8,7 +8,7 @@ import mmap
 import struct
 from pathlib import Path
 
-_META, _SYNTAX, _ITEM = 0x0002, (0x0002, 0x0010), 0xFFFE
+_SYNTAX, _PIXELS, _ITEM, _LAST = (0x0002, 0x0010), (0x7FE0, 0x0010), 0xFFFE, 0xE0DD
 _IMPLICIT, _BIG, _DEFLATED = b"1.2.840.10008.1.2", b"1.2.840.10008.1.2.2", b"1.2.840.10008.1.2.1.99"
 _LONG = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}  # whose length has four bytes
 _OPEN = 0xFFFFFFFF  # a length that a delimiter says
@@ -30,31 +30,32 @@ def _walked(data: mmap.mmap, at: int) -> bool:
         meta = data[at : at + 2] == b"\x02\0"
         if syntax == _DEFLATED and not meta:
             return True
-        order = ">" if syntax == _BIG and not meta else "<"
-        group, element = struct.unpack_from(f"{order}HH", data, at)
-        representation = data[at + 4 : at + 6]
-        explicit = representation.isalpha() and representation.isupper() and (meta or syntax != _IMPLICIT)
-        if group == _ITEM or not explicit:
-            (length,), head = struct.unpack_from(f"{order}I", data, at + 4), 8
-        elif representation in _LONG:
-            if at + 12 > len(data):
-                return False
-            (length,), head = struct.unpack_from(f"{order}I", data, at + 8), 12
-        else:
-            (length,), head = struct.unpack_from(f"{order}H", data, at + 6), 8
+        tag, representation, length, head = _begun(data, at, b"" if meta else syntax)
         at += head
-        if group == _ITEM:
-            pieces = pieces and element != 0xE0DD
+        if tag[0] == _ITEM:
+            pieces = pieces and tag[1] != _LAST
             if not pieces:
                 continue  # an item's elements follow, or what comes after them
         elif length == _OPEN:
-            if representation == b"UN" and explicit:
+            if representation == b"UN":
                 return True
-            pieces = (group, element) == (0x7FE0, 0x0010)
+            pieces = tag == _PIXELS
             continue
         if length > len(data) - at:
             return False
-        if (group, element) == _SYNTAX:
+        if tag == _SYNTAX:
             syntax = data[at : at + length].strip(b" \0")
         at += length
     return True
+
+
+def _begun(data: mmap.mmap, at: int, syntax: bytes) -> tuple[tuple[int, int], bytes, int, int]:
+    """An element's tag, its representation where it is written down, its length, and the bytes that say all this."""
+    order = ">" if syntax == _BIG else "<"
+    tag, representation = struct.unpack_from(f"{order}HH", data, at), data[at + 4 : at + 6]
+    if tag[0] == _ITEM or syntax == _IMPLICIT or not (representation.isalpha() and representation.isupper()):
+        return tag, b"", struct.unpack_from(f"{order}I", data, at + 4)[0], 8
+    if representation not in _LONG:
+        return tag, representation, struct.unpack_from(f"{order}H", data, at + 6)[0], 8
+    length = struct.unpack_from(f"{order}I", data, at + 8)[0] if at + 12 <= len(data) else _OPEN - 1
+    return tag, representation, length, 12
