@@ -144,6 +144,12 @@ def test_a_program_that_answers_otherwise_is_not_written(classes):
         with pytest.raises(InputError, match="answers otherwise than the run"):
             check(made, wrong, "it")
 
+    def stopped(_):
+        raise RuntimeError("Concat: 19 and 20")
+
+    with pytest.raises(InputError, match=r"it has no answer for an image of 64 x 96 pixels \(Concat: 19 and 20\), so it was not written"):
+        check(made, stopped, "it")
+
 
 def test_what_is_there_is_left_alone(classes, tmp_path, refused):
     (tmp_path / "a.pt2").write_text("mine")
@@ -176,8 +182,9 @@ def test_what_is_missing_is_told(classes, tmp_path, monkeypatch, refused):
         ("medsegdiffnca/hippocampus", [], "works on volumes, and only 2D runs"),
         ("geca/small", [], "its task is Synthesis"),
         ("medsegdiffnca/demo", [*NCA, "--task.fusion=somite.predict.staple.Staple"], "its fusion is Staple, which is no formula"),
+        ("geca/segment", ["--method.network.width=16", "--method.network.mlp=16"], "GeCA looks only at cells that act"),
     ],
-    ids=["steps", "cubic", "orientation", "volumes", "synthesis", "fusion"],
+    ids=["steps", "cubic", "orientation", "volumes", "synthesis", "fusion", "acting"],
 )
 def test_refusals(recipe, overrides, words, tmp_path, refused):
     path = shaken(recipe, tmp_path / "run", *overrides)
@@ -196,28 +203,37 @@ def test_one_step_of_many_is_what_sampling_takes(tmp_path, monkeypatch):
     same({name: part[0].numpy() for name, part in zip(NAMES, found, strict=True)}, answered(path, IMAGES[0], given, monkeypatch, steps=1))
 
 
-SLOW = {
-    "medsegdiffnca/best": [],
-    "medsegdiffnca/small": [],
-    "medsegdiffnca/one-step": ["--method.network.channels=16", "--method.network.hidden=16", "--method.network.updates=3"],
-    "medsegdiffnca/feed-forward": ["--method.network.channels=16", "--method.network.hidden=16", "--method.network.updates=3"],
-    "compact/one-step": [],
-    "compact/feed-forward": [],
-    "dynunet/demo": [],
-    "ensemdiff/small": [],
-    "segdiff/small": ["--method.network.rrdb_blocks=2"],
+AUTOMATON = ["--method.network.hidden=16", "--data.preprocess.size=96"]
+SMALL = ["--method.network.channels=16", "--method.network.hidden=16", "--method.network.updates=3"]
+SLOW = {  # overrides, and how far weights are moved
+    "compact/feed-forward": ([], 0.05),
+    "compact/one-step": ([], 0.05),
+    "dynunet/demo": ([], 0.05),
+    "ensemdiff/small": ([], 0.05),
+    "mednca/hippocampus": ([*AUTOMATON, "--data.preprocess.cubic=false", "--method.network.updates=3"], 0.15),
+    "medsegdiffnca/best": ([], 0.05),
+    "medsegdiffnca/feed-forward": (SMALL, 0.05),
+    "medsegdiffnca/one-step": (SMALL, 0.05),
+    "medsegdiffnca/small": ([], 0.05),
+    "octreenca/images": ([*AUTOMATON, "--method.network.levels=2", "--method.network.updates=[1,1]"], 0.05),
+    "segdiff/small": (["--method.network.rrdb_blocks=2"], 0.05),
+    "segformer/images": (["--data.preprocess.size=64"], 0.02),
 }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", SLOW)
 def test_recipes(recipe, tmp_path, monkeypatch):
-    path = shaken(recipe, tmp_path / "run", *SLOW[recipe], by=0.05)
-    assert main(["export", str(path), "--format", "onnx", "--out", str(tmp_path / "run.onnx")]) == 0
+    """At sizes that they were not exported at, of which one needs no padding; in one reverse step."""
+    overrides, by = SLOW[recipe]
+    path = shaken(recipe, tmp_path / "run", *overrides, by=by)
+    steps = getattr(somite.load(path, device="cpu").method, "steps", 1)
+    asked = ["--steps", "1"] if steps > 1 else []
+    assert main(["export", str(path), "--format", "onnx", "--out", str(tmp_path / "run.onnx"), *asked]) == 0
     session = onnxruntime.InferenceSession(tmp_path / "run.onnx")
     told = session.get_modelmeta().custom_metadata_map
-    for file in IMAGES[::2]:
-        image = read_image(file)
+    for file, (rows, columns) in zip(IMAGES[::2], [(160, 129), (128, 96)], strict=True):
+        image = np.ascontiguousarray(read_image(file)[:, :rows, :columns])
         size = looked(json.loads(told["size"]), image.shape[1:])
         given, more = None, {}
         if "noise" in told["inputs"]:
@@ -226,7 +242,7 @@ def test_recipes(recipe, tmp_path, monkeypatch):
         elif "grid" in told["inputs"]:
             more = {"grid": np.zeros(size, np.float32)}
         found = [part[0] for part in session.run(NAMES, {"image": image[None], **more})]
-        same(dict(zip(NAMES, found, strict=True)), answered(path, file, given, monkeypatch))
+        same(dict(zip(NAMES, found, strict=True)), answered(path, image, given, monkeypatch, **({"steps": 1} if asked else {})))
 
 
 def test_staple_and_tempered_are_told_apart():

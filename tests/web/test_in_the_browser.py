@@ -64,9 +64,11 @@ def wanted(run, path, monkeypatch, seed=0, members=3):
 def test_masks_are_pytorchs(made, page, path, monkeypatch):
     found = page.give(path)
     result = wanted(made[0], path, monkeypatch)
+    assert page.page.locator("#hint").is_hidden() == (path.suffix == ".png")
     if path.suffix == ".png":
         same(found, result)
-    else:  # browsers decode JPEG by their own arithmetic: half a grey level
+    else:  # browsers decode JPEG by their own arithmetic: half a grey level; the page says so
+        assert "decoded by the browser" in page.page.locator("#hint").inner_text()
         assert (found["mask"] != result.mask).mean() < 1e-3
         assert np.abs(found["probability"] - result.probability).mean() < 1e-3
 

@@ -6,7 +6,7 @@ from ..diffusion.codec import OneHot, Pixelwise
 from ..diffusion.methods import Diffusion, FeedForward
 from ..diffusion.samplers import Stepwise
 from ..errors import InputError
-from ..nn.automaton import Cellular
+from ..nn.automaton import Automaton, Cellular
 from ..pipeline import Run
 from ..predict.tiling import Windows
 from ..tasks.segmentation import Segmentation
@@ -58,6 +58,8 @@ def of_method(run: Run) -> None:
         )
     if isinstance(method, Diffusion) and not isinstance(method.sampler, Stepwise):
         refuse(run, f"its sampler is {type(method.sampler).__name__} of another library; add --sampler ddim")
+    if any(isinstance(part, Cellular) and not isinstance(part, Automaton) for part in method.modules()):
+        refuse(run, f"{type(method.network).__name__} looks only at cells that act, which are known when it runs; use `somite predict`")
     if isinstance(method.network, Windows):
         refuse(run, "it answers in windows, which are a loop around the network; use `somite predict`, or train a run without windows")
 

@@ -6,9 +6,10 @@ What it takes and gives is said in `graph.Graph`; what a program must be told be
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from importlib.metadata import version
+from io import StringIO
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ AXES = {
     "grid": ("grid_height", "grid_width"),
 }
 FREE = ("batch", "members")  # whatever the run; sizes and channels by its preprocessing
-TRACED = (67, 91)  # an image of no round size: what a network does at its edges must be in the program
+TRACED = (67, 97)  # an image of prime sizes, and so is its grid: what a network does where a block does not fit must be in the program
 OTHERS = ((1, (64, 96), 3), (2, (89, 53), 1))  # rows, size and members of other images, by which the program is checked
 TOLERANCE = 1e-4  # in probability
 Inputs = dict[str, Tensor]
@@ -57,7 +58,9 @@ def program(run: Run) -> Program:
     admit(run)
     run = deterministic(run)
     graph = Graph(run).eval()
-    inputs = example(run, 2, TRACED, 3)
+    height, width = looked(run.data.preprocess.size, TRACED)
+    told = (prime(height), prime(width)) if isinstance(run.data.preprocess.size, int) else None
+    inputs = example(run, 2, TRACED, 3, told)
     with written_down(run):
         traced = torch.export.export(
             graph, (), kwargs=inputs, dynamic_shapes=free(run, inputs), prefer_deferred_runtime_asserts_over_guards=True
@@ -65,14 +68,19 @@ def program(run: Run) -> Program:
     return Program(run, graph, unasserted(traced), inputs)
 
 
-def example(run: Run, rows: int, size: tuple[int, int], members: int) -> Inputs:
-    """Inputs of real images of this size, and noise."""
+def prime(n: int) -> int:
+    """The largest prime up to n, which no block divides; below 5 n itself."""
+    return next((m for m in range(n, 4, -1) if all(m % d for d in range(2, m))), n)
+
+
+def example(run: Run, rows: int, size: tuple[int, int], members: int, grid: tuple[int, int] | None = None) -> Inputs:
+    """Inputs of real images of this size, and noise. grid: at what size the network looks; None: what follows from the image's."""
     seen = run.data.preprocess
     photo = torch.from_numpy(read_image(sorted((NUCLEI / "images").glob("*.png"))[0]))[:, : size[0], : size[1]]
     tints = torch.linspace(1, 0.5, 3 if seen.channels in (1, 3) else seen.channels)[:, None, None]
     image = torch.stack([photo.mean(0).roll(7 * row, 1) * tints for row in range(rows)])
     inputs = {"image": scanned(seen.normalise, image).contiguous()}
-    grid = looked(seen.size, size)
+    grid = grid or looked(seen.size, size)
     if isinstance(run.method, Diffusion):
         inputs["noise"] = torch.from_numpy(np.stack([noise(row, members, run.method.codec.channels, grid) for row in range(rows)]))
     elif isinstance(seen.size, int):
@@ -159,20 +167,24 @@ def told(part: Any) -> dict[str, Any]:  # noqa: ANN401 - of a recipe
 def check(made: Program, answer: Answer, what: str) -> float:
     """The largest difference from the run in probability, at sizes that the program was not traced at.
 
-    Raises InputError where it is more than the tolerance, or a pixel of the mask is another.
+    Raises InputError where it is more than the tolerance, a pixel of the mask is another, or there is no answer.
     """
+    sorry = "so it was not written; use `somite predict`, and please report it"
     worst = 0.0
     for rows, size, members in OTHERS:
         inputs = example(made.run, rows, size, members)
         with torch.no_grad():
             wanted = dict(zip(OUTPUTS, made.graph(**inputs), strict=True))
-        found = {name: torch.as_tensor(value) for name, value in answer(inputs).items()}
+        try:
+            found = {name: torch.as_tensor(value) for name, value in answer(inputs).items()}
+        except Exception as error:  # whatever runs it, that is its own
+            why = f"{' x '.join(map(str, size))} pixels ({shortly(error)})"
+            raise InputError(f"{made.run.path}: {what} has no answer for an image of {why}, {sorry}") from error
         off = float((found["probability"] - wanted["probability"]).abs().max())
         other = int(((found["mask"] != wanted["mask"]) & (margin(made.graph.fusion, wanted["probability"]) > off)).sum())
         if not off <= TOLERANCE or other:
             raise InputError(
-                f"{made.run.path}: {what} answers otherwise than the run, by {off:.2g} in probability and {other} pixels of a mask, so it was not "
-                "written; use `somite predict`, and please report it"
+                f"{made.run.path}: {what} answers otherwise than the run, by {off:.2g} in probability and {other} pixels of a mask, {sorry}"
             )
         worst = max(worst, off)
     return worst
@@ -188,23 +200,28 @@ def margin(fusion: Fusion, probability: Tensor) -> Tensor:
 
 @contextmanager
 def written_down(run: Run) -> Iterator[None]:
-    """Around torch's exporters: without what they log and warn of, which is about their own code, and with what they cannot do as InputError."""
+    """Around torch's exporters: without what they log, print and warn of, which is about their own code, and with what they cannot do as
+    InputError.
+    """
     noisy = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "torch.onnx._internal.exporter._registration")]
     levels = [logger.level for logger in noisy]
     try:
         for logger in noisy:
             logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings(), torch.no_grad():
+        with warnings.catch_warnings(), redirect_stderr(StringIO()), torch.no_grad():
             warnings.simplefilter("ignore")
             yield
     except InputError:
         raise
     except Exception as error:  # what a network does may be anything, and so may be torch's answer
-        why = " ".join(str(error).split())[:160] or type(error).__name__
         network = type(run.method.network).__name__  # type: ignore[union-attr]
         raise InputError(
-            f"{run.path} cannot be exported: torch cannot write {network} down for all sizes ({why}); use `somite predict`"
+            f"{run.path} cannot be exported: torch cannot write {network} down for all sizes ({shortly(error)}); use `somite predict`"
         ) from error
     finally:
         for logger, level in zip(noisy, levels, strict=True):
             logger.setLevel(level)
+
+
+def shortly(error: Exception) -> str:
+    return " ".join(str(error).split())[:160] or type(error).__name__

@@ -113,6 +113,11 @@ async function open(file) {
       "The brightness of this slice is normalised by itself; somite predict takes the whole volume's, so masks may differ a little.";
     at("hint").hidden = false;
   }
+  if (opened.lossy) {
+    at("hint").textContent =
+      "This JPG is decoded by the browser, which rounds otherwise than somite predict, so a few pixels at the edge of the mask may be others. PNG gives the same numbers.";
+    at("hint").hidden = false;
+  }
   sliced();
   await segment();
 }

@@ -4,7 +4,8 @@ import { isDicom, readDicom } from "./dicom.js";
 import { gunzipped, isNifti, readNifti } from "./nifti.js";
 import { isDeepPng, readDeepPng } from "./png.js";
 
-// {slices, first, slice(i): {channels, height, width, pixels}, shown}; shown: "photo", or of a volume "down" or "up", whither its second axis runs.
+// {slices, first, slice(i): {channels, height, width, pixels}, shown, lossy}; shown: "photo", or of a volume "down" or "up", whither its second axis
+// runs; lossy: a JPG, which each decoder rounds in its own way.
 // axis: along which a volume is cut. Raises Error with one sentence for what cannot be read.
 export async function readFile(file, axis) {
   let buffer = await file.arrayBuffer();
@@ -15,7 +16,7 @@ export async function readFile(file, axis) {
   if (isDicom(view)) return cut(readDicom(view), 2, "down");
   if (isNifti(view)) return cut(readNifti(view), axis, "up");
   const photo = isDeepPng(view) ? await readDeepPng(view) : await pictured(buffer);
-  return { slices: 1, first: 0, shown: "photo", slice: () => photo };
+  return { slices: 1, first: 0, shown: "photo", slice: () => photo, lossy: head[0] === 0xff && head[1] === 0xd8 };
 }
 
 function cut(volume, axis, shown) {
