@@ -1,6 +1,8 @@
 """The command line from end to end, in this process; in another one only what cannot be seen here."""
 
+import errno
 import json
+import os
 import subprocess
 import sys
 import time
@@ -279,9 +281,30 @@ def test_an_interruption_says_how_to_go_on(monkeypatch, capsys):
         (["train", "medsegdiffnca/smaal"], "there is no recipe 'medsegdiffnca/smaal': did you mean medsegdiffnca/small?"),
         (["train", "medsegdiffnca/small", "--steps", "5"], "did you mean --training.steps?"),
         (["train", "medsegdiffnca/small", "--training.stepz=5"], "did you mean --training.steps?"),
+        (["train", "medsegdiffnca/small", "--data-root", "x"], "did you mean --data.root?"),
+        (["train", "medsegdiffnca/small", "--batch=5"], "did you mean --training.batch?"),
+        (["train", "medsegdiffnca/small", "--members=5"], "did you mean --task.members?"),
+        (["--traim"], "unknown option --traim; somite --help lists"),
         (["zoo/nuclei"], "there is no command 'zoo/nuclei'; somite --help lists them"),
     ],
 )
 def test_what_was_mistyped_is_guessed(typed, meant, capsys):
     assert main(typed) == 2
     assert meant in capsys.readouterr().err
+
+
+def test_a_folder_that_may_not_be_opened_is_the_users_to_mend(root, tmp_path, monkeypatch, capsys):
+    """Root may open everything, so the system's answer is played."""
+    (tmp_path / "P1" / "se\ncret").mkdir(parents=True)
+    listed = os.scandir
+
+    def scandir(path="."):
+        if "cret" in str(path):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert main(["predict", "zoo/nuclei", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert "cannot be opened (Permission denied): change its permissions" in told

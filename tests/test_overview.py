@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from somite.cli import main, parser
-from somite.overview.advice import advice, following
+from somite.overview.advice import advice, beginning, following
 from somite.overview.folder import BEGUN, BROKEN, EVALUATED, HALFWAY, IMPORTED, TRAINED, found_here, read, runs_in
 from somite.overview.table import as_csv, as_json, as_text, grouped, listed
 
@@ -257,3 +257,25 @@ def test_a_folder_that_is_not_there(tmp_path, capsys):
     assert "nowhere is no folder" in capsys.readouterr().err
     assert main(["runs", "--odd"]) == 2
     assert "unknown option --odd" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("found", "typed", "next_"),
+    [
+        ({}, [], "somite train medsegdiffnca/small '--data.root=my data' --out runs/mine (or"),
+        ({}, ["--data.foreground", "[1]"], "'--data.root=my data' --data.foreground '[1]' --out"),
+        ({"spacing_mm": [1, 1, 2]}, [], "somite plan 'my data' --dims 3 --out plan.yaml, which"),
+        (
+            {"classes": {"class 1": {}, "class 2": {}}, "labels": [0, 1, 2]},
+            [],
+            "somite plan 'my data' --labels 0 1 2 --out plan.yaml, which",
+        ),
+        ({"spacing_mm": [1, 1, 2]}, ["--data.foreground", "[1]"], ""),
+        ({"masks": 0}, [], ""),
+    ],
+    ids=["flat", "options", "volumes", "classes", "volumes-options", "no-masks"],
+)
+def test_what_trains_on_checked_data(found, typed, next_):
+    summary = {"root": "my data", "masks": 9, "spacing_mm": None, "labels": None, "classes": {"foreground": {}}}
+    told = beginning({**summary, **found}, typed)
+    assert next_ in told if next_ else told == ""

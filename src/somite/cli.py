@@ -8,7 +8,7 @@ from pathlib import Path
 from .cli_analyses import add_analyses, add_studies
 from .cli_options import PROGRAM, RUN, SAMPLING, Parser, engines, offer
 from .errors import InputError
-from .files import full_disk
+from .files import full_disk, unreadable
 
 DESCRIPTION = "Diffusion models for medical images: train on your own data, get masks with calibrated uncertainty and an honest report."
 FOOTER = "exit codes: 0 done, 2 your input needs a change (one line says which), 1 a fault of somite's (doctor: errors in the data). Research use only."
@@ -273,7 +273,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return 130
     except OSError as error:
-        explained = full_disk(error)
+        explained = full_disk(error) or unreadable(error)
         if explained is None:
             raise
         print(f"error: {explained}", file=sys.stderr)
@@ -288,6 +288,8 @@ def run(argv: list[str]) -> int:
 
         print(__version__)
     elif options.command is None:
+        if overrides:
+            raise InputError(f"unknown option {overrides[0]}; somite --help lists those that there are")
         from .overview.advice import advice
 
         print(advice())

@@ -1,6 +1,5 @@
 """What each command does, with the options that cli.py read."""
 
-import shlex
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ from .export import export_run
 from .files import read_json
 from .generation import asked, generate
 from .opening import as_calibrated, as_program, open_run
-from .overview.advice import following
+from .overview.advice import beginning, following
 from .overview.folder import read
 from .pipeline import Run
 from .places import own, zoo
@@ -324,9 +323,8 @@ def doctor_(options: Namespace) -> int:
     print(found)
     if options.json:
         found.write(options.json)
-    if found.good and options.recipe is None and found.summary["masks"]:
-        data = shlex.join([f"--data.root={options.data}", *options.overrides])
-        print(f"\nnext: somite train medsegdiffnca/small {data} --out runs/mine (or another of `somite recipes`)")
+    if found.good and options.recipe is None and (way := beginning(found.summary, options.overrides)):
+        print(f"\nnext: {way}")
     return 0 if found.good else 1
 
 

@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .errors import InputError
+from .errors import InputError, one_line
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_SHUT = {errno.EACCES, errno.EPERM, errno.ELOOP}
 
 
 @contextmanager
@@ -94,6 +95,13 @@ def full_disk(error: OSError) -> str | None:
         return None
     where = f" while writing {error.filename}" if error.filename else ""
     return f"the disk is full{where}; nothing that was there is lost: free some space and run the same command again"
+
+
+def unreadable(error: OSError) -> str | None:
+    """One sentence on a file or folder that may not be opened, or leads in a circle; None for other errors."""
+    if error.errno not in _SHUT or not error.filename:
+        return None
+    return one_line(f"{error.filename} cannot be opened ({os.strerror(error.errno)}): change its permissions, or take it out of the folder")
 
 
 def _os_error(error: BaseException | None) -> OSError | None:

@@ -91,7 +91,7 @@ def parse(path: Path, overrides: Sequence[str] = ()) -> Namespace:
     except (ArgumentError, yaml.YAMLError) as error:
         why = explained(error)
         way = mend(why)
-        todo = f"; {way}" if way else f"{mistyped(error) or ';'} somite train RECIPE --help lists the options"
+        todo = f"; {way}" if way else f"{mistyped(error, path) or ';'} somite train RECIPE --help lists the options"
         name = next((name for name, file in bundled().items() if file == path), path)
         raise InputError(f"{name}: {why}{todo}") from error
 
@@ -199,13 +199,18 @@ def mend(why: str) -> str | None:
     return None
 
 
-def mistyped(error: BaseException) -> str:
-    """Which option was meant by one that there is not: `--steps` by the end of its name, `--training.stepz` by likeness."""
-    wrong = re.search(r"unrecognized arguments: --([\w.]+)", str(error))
+def mistyped(error: BaseException, path: Path) -> str:
+    """Which option of the recipe in this file was meant by one that there is not: `--steps` by the end of its name, `--training.stepz` by likeness."""
+    wrong = re.search(r"unrecognized arguments: --([\w.-]+)", str(error))
     if wrong is None:
         return ""
-    names = list(parser().get_defaults().keys())
-    return meant(next((name for name in names if name.endswith(f".{wrong[1]}")), wrong[1]), names).replace("mean ", "mean --")
+    word = wrong[1].replace("-", ".")
+    try:
+        names = [f"--{name.replace('init_args.', '')}" for name in list(parse(path).keys())]
+    except InputError:  # the file has a fault of its own
+        return ""
+    names.sort(key=lambda name: not name.startswith("--training."))  # --steps and --batch are training's before any other's
+    return meant(next((name for name in names if name.endswith(f".{word}")), f"--{word}"), names)
 
 
 def indentation(line: str) -> int:

@@ -116,6 +116,29 @@ def test_names_stay_short_enough_for_files_and_apart(tmp_path):
     assert max(len(f"{name}_dicom-fractional.dcm".encode()) for name in names) <= 255
 
 
+def test_paths_that_read_the_same_are_two_cases(tmp_path):
+    paths = {tmp_path / "x" / "a_b" / "c", tmp_path / "x" / "a" / "b_c"}
+    for path in paths:
+        write_series(path, HEAD)
+    cases = find_inputs([tmp_path / "x"])
+    assert {case.images[0] for case in cases} == paths
+    assert len({case.id for case in cases}) == 2
+    assert all(case.id.endswith("_a_b_c") for case in cases)
+
+
+def test_links_and_other_images_in_an_export_are_told(export, tmp_path):
+    write_series(tmp_path / "elsewhere", HEAD)
+    (export / "Özdemir, Ayşe/linked").symlink_to(tmp_path / "elsewhere")
+    (export / "circle").symlink_to(export)
+    for name in ("head.nii.gz", "photo.JPG"):
+        (export / "Özdemir, Ayşe" / name).write_bytes(b"not looked at")
+    told = []
+    assert len(find_inputs([export], hear=told.append)) == 3
+    assert "Özdemir, Ayşe/linked (a link to a folder: name what it leads to)" in told[0]
+    assert "circle (a link" in told[0]
+    assert "head.nii.gz (no DICOM, and 1 more: name the folder)" in told[0]
+
+
 def test_a_localiser_gets_no_mask(export):
     with pytest.raises(InputError, match=r"Topogramm is a localiser .* give the folder of a series"):
         read_series(export / "Müller, Jürgen/CT Körper 08.12.2022/1 Topogramm")

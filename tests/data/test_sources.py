@@ -90,14 +90,41 @@ def test_folders_that_could_both_be_meant(tmp_path):
     assert find(tmp_path).cases["a"].mask == tmp_path / "masks" / "a.png"
 
 
+def test_folders_of_text_are_no_masks(tmp_path):
+    put(tmp_path / "images" / "a.png", tmp_path / "labels" / "a.txt")  # boxes
+    refused(tmp_path, "has images/ but no masks/")
+    put(tmp_path / "gt" / "a.png")
+    assert find(tmp_path).cases["a"].mask == tmp_path / "gt" / "a.png"
+
+
 def test_classes_may_be_called_as_masks_are(tmp_path):
     put(tmp_path / "mask" / "a.png", tmp_path / "no_mask" / "b.png")  # faces with and without
     assert labelled.find(tmp_path).classes == ("mask", "no_mask")
+    put(tmp_path / "image" / "c.png", tmp_path / "img" / "d.png")
+    (tmp_path / "mask" / "a.png").rename(tmp_path / "e.png")
+    (tmp_path / "mask").rmdir()
+    assert labelled.find(tmp_path).classes == ("image", "img", "no_mask")
 
 
 def test_what_prediction_passes_over(tmp_path):
     put(tmp_path / "a.png", tmp_path / "b.HEIC", tmp_path / "notes.txt", tmp_path / ".DS_Store", tmp_path / "day 2" / "c.png")
     assert passed_over([tmp_path, tmp_path / "a.png"]) == ["b.HEIC", "day 2/"]
+    put(tmp_path / "c\nd.heic")
+    assert "c\\nd.heic" in passed_over([tmp_path])
+
+
+def test_prediction_says_where_the_images_are(tmp_path):
+    folder(tmp_path)
+    with pytest.raises(InputError, match=r"no images right in it, but .*images has: give that folder"):
+        find_inputs([tmp_path])
+    with pytest.raises(InputError, match="one file or more, not 0"):
+        find_inputs([tmp_path / "images"], channels=0)
+
+
+def test_a_link_to_itself_is_passed_over(tmp_path):
+    put(tmp_path / "a.png")
+    (tmp_path / "b.png").symlink_to(tmp_path / "b.png")
+    assert names(find_inputs([tmp_path])) == ["a"]
 
 
 def test_side_by_side(tmp_path):

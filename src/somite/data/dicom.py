@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     import SimpleITK as sitk  # noqa: N813
 
 SUFFIXES = (".dcm", ".dicom", ".ima")  # or none, or a part of an id: then the file's first bytes tell
-_OTHERS = (*images.SUFFIXES, *nifti.SUFFIXES, *itk.SUFFIXES, ".json", ".csv", ".txt", ".xml", ".npz", ".gz", ".zip", ".raw", ".yaml", ".md")
+IMAGES = (*images.SUFFIXES, *nifti.SUFFIXES, *itk.SUFFIXES)  # of other formats
+_OTHERS = (*IMAGES, ".json", ".csv", ".txt", ".xml", ".npz", ".gz", ".zip", ".raw", ".yaml", ".md")
 _OFF = 0.1  # of the distance of two slices: how far one may lie from its place in an even stack; headers round
 _TILT_DEGREES = 0.2
 _SAME = 1e-3  # of direction cosines, and mm of pixel spacing
@@ -158,7 +159,10 @@ def _localiser(reader: "sitk.ImageFileReader") -> bool:
 def _found(folder: Path) -> Iterator[Path]:
     for entry in os.scandir(folder):
         path = Path(entry.path)
-        if entry.is_file() and not entry.name.startswith(".") and entry.name.upper() != "DICOMDIR" and is_dicom(path):
+        if entry.name.startswith(".") or entry.name.upper() == "DICOMDIR":
+            continue
+        there = path.is_file() if entry.is_symlink() else entry.is_file()  # a link to itself is no file, which an entry does not know
+        if there and is_dicom(path):
             yield path
 
 

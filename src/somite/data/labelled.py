@@ -38,10 +38,11 @@ def find(root: Path, masks: bool = False, classes: Sequence[str] | None = None, 
     if (root / TABLE).is_file():
         return _with_table(sources.find(root, masks, hear), root, classes, hear)
     folders = [one for one in sorted(root.iterdir()) if one.is_dir() and not one.name.startswith(".")] if root.is_dir() else []
-    masked = root.is_dir() and sources.called(root, sources.IMAGES) is not None and sources.called(root, sources.MASKS) is not None
-    named = any(one.name in ("images", "masks") for one in folders)
-    if len([one for one in folders if listing(one)]) > 1 and not named and not masked:
-        return _by_folder(root, [one for one in folders if listing(one)], classes, hear)
+    held = [one for one in folders if listing(one)]
+    words = {one.name.lower() for one in folders}
+    masked = {"images", "masks"} & {one.name for one in folders} or ({*sources.IMAGES} & words and {*sources.MASKS} & words)
+    if len(held) > 1 and not masked:
+        return _by_folder(root, held, classes, hear)
     raise InputError(f"{root} has no labels in a layout that somite knows: it should hold {LAYOUTS}")
 
 

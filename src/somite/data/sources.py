@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ..errors import InputError
+from ..errors import InputError, one_line
 from ..files import read_json
 from . import dicom_export, nnunet
 from .dicom import is_series
@@ -79,10 +79,14 @@ def find(root: str | Path, masks: bool = True, hear: Hear = stop) -> Source:
 
 
 def called(root: Path, names: Sequence[str]) -> Path | None:
-    """The folder in `root` that has one of these names, if any. Raises InputError where two have, neither of them the first name."""
+    """The folder in `root` that has one of these names, if any. Raises InputError where two have, neither of them the first name.
+
+    Under another than the first name it holds what somite reads: labels/ may be of text files.
+    """
     if (root / names[0]).is_dir():
         return root / names[0]
-    found = sorted(path for path in root.iterdir() if path.is_dir() and path.name.lower() in names)
+    likely = (path for path in root.iterdir() if path.is_dir() and path.name.lower() in names)
+    found = sorted(path for path in likely if listing(path) or next(dicom_export.series_below(path), None) or is_series(path))
     if len(found) > 1:
         raise InputError(f"{root} has {found[0].name}/ and {found[1].name}/: call the one that counts {names[0]}/")
     return found[0] if found else None
@@ -94,6 +98,8 @@ def find_inputs(paths: Sequence[str | Path], channels: int = 1, hear: Callable[[
     channels: how many files make one image; more than one are told apart by nnU-Net's endings _0000, _0001. hear: is told which DICOM
     series of a folder were left out because they are no scans (reports, localisers, screenshots).
     """
+    if channels < 1:
+        raise InputError(f"an image has one file or more, not {channels}: correct --channel-files")
     named: dict[str, Path] = {}
     for given in map(Path, paths):
         named = together(named, _inputs(given, hear))
@@ -125,8 +131,11 @@ def _inputs(path: Path, hear: Callable[[str], None]) -> dict[str, Path]:
     found = by_stem(one for one in inside if one not in left)
     if not inside:
         found, left = dicom_export.scans_below(path)
+    inner = next((one.parent for one in left if suffix_of(one) and not found), None)
+    if inner:
+        raise InputError(f"{path} has no images right in it, but {inner} has: give that folder")
     if left:
-        hear(f"left out, as no scans: {', '.join(f'{one.relative_to(path)} ({kind})' for one, kind in left.items())}")
+        hear(one_line(f"left out: {', '.join(f'{one.relative_to(path)} ({kind})' for one, kind in left.items())}"))
     if not found:
         raise InputError(f"{path} {NO_IMAGES}")
     return found
@@ -136,7 +145,7 @@ def passed_over(paths: Sequence[str | Path]) -> list[str]:
     """Names in these folders that `find_inputs` does not read, as photographs of another kind and folders of folders; notes and tables are not meant."""
     folders = [path for path in map(Path, paths) if path.is_dir() and not is_series(path) and listing(path)]
     seen = (one for folder in folders for one in sorted(set(folder.iterdir()) - set(listing(folder))) if not one.name.startswith("."))
-    return [f"{one.name}/" if one.is_dir() else one.name for one in seen if one.suffix.lower() not in NOTES]
+    return [one_line(f"{one.name}/" if one.is_dir() else one.name) for one in seen if one.suffix.lower() not in NOTES]
 
 
 def _alone(root: Path, folder: Path, hear: Hear) -> dict[str, Case]:
@@ -149,6 +158,8 @@ def _alone(root: Path, folder: Path, hear: Hear) -> dict[str, Case]:
 
 
 def _no_images(folder: Path) -> InputError:
+    if is_series(folder):
+        return InputError(f"{folder} holds DICOM slices right in it: a case is one folder of slices, {folder.name}/CASE")
     deep = next(dicom_export.series_below(folder), None)
     if deep is None:
         return InputError(f"{folder} {NO_IMAGES}")

@@ -1,8 +1,9 @@
 """`somite` alone: the runs of this folder, how far each has come, and what to type next."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ..wording import count
 from .folder import BEGUN, BROKEN, EVALUATED, HALFWAY, IMPORTED, RunFolder, Score, found_here
@@ -76,6 +77,19 @@ def score(found: Score | None) -> str:
     if found is None:
         return "as a set, which has no score of cases"
     return f"{found.metric} {scored(found)}, {found.split} split, {count(found.cases, 'row')}"
+
+
+def beginning(summary: Mapping[str, Any], overrides: Sequence[str]) -> str:
+    """What trains on a data set that the doctor found good, by his summary; nothing where its masks are no example for a recipe."""
+    deep, many = bool(summary["spacing_mm"]), len(summary["classes"]) > 1
+    if not summary["masks"] or (overrides and (deep or many)):
+        return ""
+    if deep or many:
+        labels = ["--labels", *map(str, summary["labels"])] if many and summary["labels"] else []
+        plan = shlex.join(["somite", "plan", summary["root"], *(["--dims", "3"] if deep else []), *labels, "--out", "plan.yaml"])
+        return f"{plan}, which writes a recipe for {'volumes' if deep else 'these classes'}; then train that"
+    data = shlex.join([f"--data.root={summary['root']}", *overrides])
+    return f"somite train medsegdiffnca/small {data} --out runs/mine (or another of `somite recipes`)"
 
 
 def following(run: RunFolder) -> str:
