@@ -232,7 +232,7 @@ def test_recipes(recipe, tmp_path, monkeypatch):
     assert main(["export", str(path), "--format", "onnx", "--out", str(tmp_path / "run.onnx"), *asked]) == 0
     session = onnxruntime.InferenceSession(tmp_path / "run.onnx")
     told = session.get_modelmeta().custom_metadata_map
-    for file, (rows, columns) in zip(IMAGES[::2], [(160, 129), (128, 96)], strict=True):
+    for file, (rows, columns) in zip(IMAGES[:2], [(160, 129), (128, 96)], strict=True):
         image = np.ascontiguousarray(read_image(file)[:, :rows, :columns])
         size = looked(json.loads(told["size"]), image.shape[1:])
         given, more = None, {}
