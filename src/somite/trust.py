@@ -47,17 +47,21 @@ def only_own(path: Path) -> None:
     A class may hide in any string, as a class path or as a file that names one in its turn. So every string has to be one
     of somite's own classes or a plain word that is no file's name; only paths that are never read as a class are free.
     """
-    text = bounded(path)
-    try:
-        tree = yaml.load(text, Reader)
-    except (ValueError, yaml.YAMLError) as error:
-        raise unreadable(path, error) from error
-    text = foreign(path, tree)
+    text = foreign(path, values(path))
     if text is not None:
         raise InputError(
             f"{path} names {text}, which is not somite's; loading it could run a stranger's code. "
             "If it is your own, or you trust where this run comes from, add --trust (in Python: somite.load(path, trust=True))"
         )
+
+
+def values(path: Path) -> Any:  # noqa: ANN401 - a YAML tree
+    """What a recipe's file says, as plain values: nothing that it names is looked at. Raises InputError for what is no YAML, or too large."""
+    text = bounded(path)
+    try:
+        return yaml.load(text, Reader)
+    except (ValueError, yaml.YAMLError) as error:
+        raise unreadable(path, error) from error
 
 
 def foreign(path: Path, tree: Any) -> str | None:  # noqa: ANN401 - a YAML tree

@@ -4,14 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from ..checkpoint import tensors
 from ..data.dataset import Data
 from ..errors import InputError
 from ..store import located
-from ..trust import Reader, bounded, only_own
+from ..trust import only_own, values
 from .methods import Method
 
 
@@ -32,7 +31,7 @@ def opened(run: Path, weights: bool = True) -> Opened:
     if not recipe.is_file():
         raise InputError(f"{run} is no run folder (it has no recipe.yaml); name one that `somite train` or `somite import` made")
     only_own(recipe)
-    tree = yaml.load(bounded(recipe), Reader)
+    tree = values(recipe)
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(Method, "method", required=True)
     parser.add_class_arguments(Data, "data")

@@ -142,17 +142,9 @@ def _last(path: Path) -> int | None:
 
 
 def _recipe(path: Path) -> dict[str, Any]:
-    """As plain YAML: nothing that it names is looked at."""
-    import yaml  # a folder without runs is answered without it
+    from ..trust import values  # a folder without runs is answered without YAML
 
-    from ..trust import Reader, bounded, unreadable
-
-    try:
-        found = yaml.load(bounded(path), Reader)
-    except (ValueError, yaml.YAMLError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise unreadable(path, error) from error
+    found = values(path)
     if not isinstance(found, dict):
         raise InputError(f"{path} is no recipe; restore it from a copy")
     return found

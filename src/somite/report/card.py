@@ -6,12 +6,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ..errors import one_line
 from ..files import write_text
 from ..pipeline import Run
-from ..trust import Reader, bounded, foreign
+from ..trust import foreign, values
 from ..wording import count, number, size
 from . import words
 from .findings import History, evaluation, history, method, network, source, title, weights
@@ -44,7 +42,7 @@ def what(run: Run, heading: str) -> str:
 def use(run: Run, name: str) -> str:
     members = run.recipe.task.members
     recipe = run.path / "recipe.yaml"
-    theirs = foreign(recipe, yaml.load(bounded(recipe), Reader))
+    theirs = foreign(recipe, values(recipe))
     shell = f"somite predict {shlex.quote(name)} IMAGE --out predictions --members {members}{' --trust' if theirs else ''}"
     python = "\n".join(
         [

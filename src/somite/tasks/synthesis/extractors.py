@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor, nn
 
 from ...checkpoint import tensors
@@ -21,7 +20,7 @@ from ...nn.frozen import Part
 from ...nn.latent_diffusion_names import part
 from ...sampling import class_path
 from ...store import digest_of
-from ...trust import Reader, bounded
+from ...trust import values
 
 NETWORK = "network."  # entries of a run's weights
 SHOWN = 8  # digits of a digest in a name
@@ -97,7 +96,7 @@ def brightness(told: dict[str, Any] | None, run: Path) -> normalise.Normalise | 
 
 def part_of_run(run: Path, name: str) -> dict[str, Any]:
     """A part of the recipe in a run folder as plain values; of a class its arguments."""
-    tree = yaml.load(bounded(run / "recipe.yaml"), Reader)
+    tree = values(run / "recipe.yaml")
     found = tree.get(name) if isinstance(tree, dict) else None
     if not isinstance(found, dict):
         raise InputError(f"{run / 'recipe.yaml'} has no {name}; give a run folder that somite train made")
