@@ -1,7 +1,8 @@
 """What a DICOM file is, by the class of object in its first lines: reports, structure sets and masks are no slices of a scan."""
 
-import struct
 from pathlib import Path
+
+from .dicom_elements import head, mapped, own
 
 _STORAGE = "1.2.840.10008.5.1.4.1.1."  # what follows says what the object is: PS3.6, table A-1
 _KINDS = {
@@ -16,7 +17,7 @@ _KINDS = {
     "104.": "a document (PDF)",
 }
 _CLASS = (0x0002, 0x0002)  # MediaStorageSOPClassUID
-_LONG = (b"OB", b"UN")  # value representations of the group whose length has four bytes behind two empty ones
+_MOST = 1 << 16  # bytes that are looked at
 
 
 def kind_of(path: Path) -> str:
@@ -29,17 +30,12 @@ def kind_of(path: Path) -> str:
 
 
 def _class(path: Path) -> str:
-    """The class of a file's object, from the group that every file begins with, explicit and little endian whatever follows."""
-    with path.open("rb") as file:
-        if file.read(132)[128:] != b"DICM":
-            return ""
-        while len(head := file.read(8)) == 8:
-            group, element, vr, length = struct.unpack("<HH2sH", head)
-            if group != _CLASS[0]:
-                return ""
-            if vr in _LONG:
-                length = int.from_bytes(file.read(4), "little")
-            value = file.read(min(length, 1 << 16))
-            if element == _CLASS[1]:
-                return value.decode("ascii", errors="ignore").strip(" \0")
+    """The class of a file's object, from the group that every file begins with; nothing where there is none."""
+    with mapped(path) as (data, at):
+        while at and own(data, at):
+            tag, _, length, size = head(data, at)
+            at += size
+            if tag == _CLASS:
+                return data[at : at + min(length, _MOST)].decode("ascii", errors="ignore").strip(" \0")
+            at += length
     return ""

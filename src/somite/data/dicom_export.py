@@ -1,6 +1,6 @@
 """What a PACS or a CD gives: patients, studies and series as folders in folders, scans among reports, screenshots and localisers.
 
-Only what says what a file is, is looked at: the class in its first lines (PS3.10, 7.1), which need no library.
+What a file is says the class in its first lines (PS3.10, 7.1); of images, which scans are too, their header is read.
 """
 
 import os
