@@ -35,14 +35,26 @@ def keep(found: dict, out: Path) -> None:
         (out / f"crash-{found['kind']}-{index}").write_bytes(bytes.fromhex(data))
 
 
-def main() -> int:
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--count", type=int, default=100_000, help="files in all")
+def asked_for(about: str | None, amount: str, usual: int, of: str) -> argparse.Namespace:
+    """The options of a search; amount: the one that says how long it is. The folder for what is found is made."""
+    options = argparse.ArgumentParser(description=about)
+    options.add_argument(f"--{amount}", type=int, default=usual, help=of)
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS))
     options.add_argument("--out", type=Path, default=Path(tempfile.gettempdir()) / "somite-fuzz")
     asked = options.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
+    return asked
+
+
+def ended(files: int, findings: int, out: Path) -> int:
+    """The exit code, after the last line."""
+    print(f"{files:,} files, {findings} findings" + (f", kept in {out}" if findings else ""))
+    return 1 if findings else 0
+
+
+def main() -> int:
+    asked = asked_for(__doc__, "count", 100_000, "files in all")
     print("| kind | files | read | refused | raised | slowest, s | peak memory, MiB |\n|---|---|---|---|---|---|---|", flush=True)
     bad, total = 0, 0
     for kind in asked.kinds:
@@ -52,8 +64,7 @@ def main() -> int:
         print(f"| {kind} | {' | '.join(map(str, cells))} |", *(f"    {text}" for text, _ in found["crashes"]), sep="\n", flush=True)
         keep(found, asked.out)
         bad += len(found["crashes"])
-    print(f"{total} files, {bad} findings" + (f", kept in {asked.out}" if bad else ""))
-    return 1 if bad else 0
+    return ended(total, bad, asked.out)
 
 
 if __name__ == "__main__":

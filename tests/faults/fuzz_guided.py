@@ -5,10 +5,8 @@ PyYAML. Exit code 1 where a file raised anything else than InputError, or took m
 With a KIND as first argument it is that process.
 """
 
-import argparse
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -67,33 +65,26 @@ def run(kind: str, seconds: int, seed: int, out: Path) -> tuple[int, int, str]:
         line = [sys.executable, __file__, kind, str(work), *told, f"-artifact_prefix={out}/{kind}-"]
         done = subprocess.run(line, capture_output=True, text=True, check=False, env={**os.environ, "TMPDIR": folder}, errors="replace")
         kept = len(list((work / "corpus").glob("*"))) if work.exists() else 0
-        shutil.rmtree(work, ignore_errors=True)
     read = re.search(r"number_of_executed_units:\s*(\d+)", done.stderr)
+    count = int(read[1]) if read else 0
     if done.returncode == 0:
-        return int(read[1]) if read else 0, kept, ""
+        return count, kept, ""
     what = re.search(r"(?:Uncaught Python exception: ===\n)(.*\n(?:.*\n)?)", done.stderr + done.stdout)
     last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-    return int(read[1]) if read else 0, kept, " ".join((what[1] if what else last).split())
+    return count, kept, " ".join((what[1] if what else last).split())
 
 
 def main() -> int:
-    from fuzz import KINDS
+    from fuzz_all import asked_for, ended  # not before the readers are instrumented in a process of `one`
 
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--seconds", type=int, default=60, help="of each kind")
-    options.add_argument("--seed", type=int, default=0)
-    options.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS))
-    options.add_argument("--out", type=Path, default=Path(tempfile.gettempdir()) / "somite-fuzz")
-    asked = options.parse_args()
-    asked.out.mkdir(parents=True, exist_ok=True)
+    asked = asked_for(__doc__, "seconds", 60, "of each kind")
     print("| kind | files | reached new code |\n|---|---|---|", flush=True)
     total, bad = 0, 0
     for kind in asked.kinds:
         count, kept, found = run(kind, asked.seconds, asked.seed, asked.out)
         total, bad = total + count, bad + bool(found)
         print(f"| {kind} | {count:,} | {kept:,} |" + (f"\n    {found}" if found else ""), flush=True)
-    print(f"{total:,} files, {bad} findings" + (f", kept in {asked.out}" if bad else ""))
-    return 1 if bad else 0
+    return ended(total, bad, asked.out)
 
 
 if __name__ == "__main__":
