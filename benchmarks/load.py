@@ -108,7 +108,7 @@ def table(values: dict, load: float) -> str:
         "A colour image takes its pixels, what the network is given of them, noise, logits and probabilities at the same time: "
         "12 numbers of 4 bytes a pixel; cells are held of a window and of the coarse levels alone.",
         "",
-        f"`make bench` (`python benchmarks/load.py --side 20000`) on {about['processor']}, {os.cpu_count()} cores, other processes running (load average at the start: {load:.1f}); {datetime.now(UTC):%Y-%m-%d}.",
+        f"`make bench` (`python benchmarks/load.py --side {' '.join(str(one['side']) for one in values['large'])}`) on {about['processor']}, {os.cpu_count()} cores, other processes running (load average at the start: {load:.1f}); {datetime.now(UTC):%Y-%m-%d}.",
         "",
         "| images | side | seconds an image (median) | first tenth | last tenth | MiB, first tenth | MiB, last tenth |",
         "|---|---|---|---|---|---|---|",

@@ -53,15 +53,12 @@ def listing(folder: Path) -> list[Path]:
 
 def by_stem(files: Iterable[Path], hear: Hear = stop) -> dict[str, Path]:
     """Files by name without suffix, which is what a case is called."""
-    named: dict[str, Path] = {}
-    for path in files:
-        named = together(named, {stem(path): path}, hear)
-    return named
+    return together({}, ((stem(path), path) for path in files), hear)
 
 
-def together(named: dict[str, Path], more: Mapping[str, Path], hear: Hear = stop) -> dict[str, Path]:
+def together(named: dict[str, Path], more: Iterable[tuple[str, Path]], hear: Hear = stop) -> dict[str, Path]:
     """Cases by name with more of them; what two files are called, the first of them keeps."""
-    for name, path in more.items():
+    for name, path in more:
         other = named.setdefault(name, path)
         if other != path:
             hear(FlawError(f"{other} and {path} have the same name without suffix: {_apart(path)}", "same-name", (other, path)))

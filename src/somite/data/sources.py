@@ -102,7 +102,7 @@ def find_inputs(paths: Sequence[str | Path], channels: int = 1, hear: Callable[[
         raise InputError(f"an image has one file or more, not {channels}: correct --channel-files")
     named: dict[str, Path] = {}
     for given in map(Path, paths):
-        named = together(named, _inputs(given, hear))
+        named = together(named, _inputs(given, hear).items())
     if not named:
         raise InputError("no images were given: name files or folders")
     if channels == 1:
@@ -143,9 +143,12 @@ def _inputs(path: Path, hear: Callable[[str], None]) -> dict[str, Path]:
 
 def passed_over(paths: Sequence[str | Path]) -> list[str]:
     """Names in these folders that `find_inputs` does not read, as photographs of another kind and folders of folders; notes and tables are not meant."""
-    folders = [path for path in map(Path, paths) if path.is_dir() and not is_series(path) and listing(path)]
-    seen = (one for folder in folders for one in sorted(set(folder.iterdir()) - set(listing(folder))) if not one.name.startswith("."))
-    return [one_line(f"{one.name}/" if one.is_dir() else one.name) for one in seen if one.suffix.lower() not in NOTES]
+    found = []
+    for folder in (path for path in map(Path, paths) if path.is_dir() and not is_series(path)):
+        read = set(listing(folder))
+        found += sorted(set(folder.iterdir()) - read) if read else []
+    odd = (one for one in found if not one.name.startswith(".") and one.suffix.lower() not in NOTES)
+    return [one_line(f"{one.name}/" if one.is_dir() else one.name) for one in odd]
 
 
 def _alone(root: Path, folder: Path, hear: Hear) -> dict[str, Case]:

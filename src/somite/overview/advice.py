@@ -18,6 +18,7 @@ FIRST = """No runs in this folder yet. To begin:
   somite train medsegdiffnca/small --data.root DIR --out runs/mine     minutes on two cores; the same line again resumes
   somite recipes                                                       what else can be trained"""
 END = "All commands: somite --help"
+PREDICT = "somite predict {run} IMAGE --out masks{trust}"
 # What a trained and evaluated run of a task is for; of all others masks or classes are predicted.
 USES = {
     "Synthesis": "somite sample {run} --out images{trust}",
@@ -98,7 +99,7 @@ def following(run: RunFolder) -> str:
     if run.state in (BEGUN, HALFWAY):
         return f"somite train {shlex.quote(str(run.path / 'recipe.yaml'))} --out {name}"
     if run.state == IMPORTED:
-        return (f"somite sample {name} --out images" if run.task == "Synthesis" else f"somite predict {name} IMAGE --out masks") + trust
+        return (USES["Synthesis"] if run.task == "Synthesis" else PREDICT).format(run=name, trust=trust)
     if run.state != EVALUATED:
         return f"somite evaluate {name}{trust}"
     if run.task in CALIBRATED and not run.calibrated:
@@ -106,7 +107,7 @@ def following(run: RunFolder) -> str:
     if run.task in USES:
         return USES[run.task].format(run=name, trust=trust)
     # A threshold and a quality are taken unasked, and may have been chosen without a temperature.
-    return f"somite predict {name} IMAGE --out masks{' --calibrated' if run.calibrated == ('temperature',) else ''}{trust}"
+    return PREDICT.format(run=name, trust=f"{' --calibrated' if run.calibrated == ('temperature',) else ''}{trust}")
 
 
 def trusting(*runs: RunFolder) -> str:
